@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Triangle meshes with a material per face, and the primitives that everything is built from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+class Material(IntEnum):
+    """What a surface is made of; decides how it returns light (see scan.py)."""
+
+    ASPHALT = 0
+    CONCRETE = 1
+    GRASS = 2
+    WALL = 3
+    FOLIAGE = 4
+    BARK = 5
+    METAL = 6
+    PAINT = 7
+    GLASS = 8
+    TYRE = 9
+    CLOTH = 10
+    SKIN = 11
+    RETRO = 12
+    INTERIOR = 13
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Triangles: vertices (V, 3) metres, faces (F, 3), materials (F,)."""
+
+    vertices: NDArray[np.float32]
+    faces: NDArray[np.int32]
+    materials: NDArray[np.uint8]
+
+    def transformed(self, matrix: NDArray[np.float64]) -> "Mesh":
+        """Moved by a (4, 4) or scaled by a (3, 3) matrix."""
+        rotation = matrix[:3, :3].astype(np.float32)
+        offset = matrix[:3, 3].astype(np.float32) if matrix.shape == (4, 4) else np.float32(0)
+        return Mesh(self.vertices @ rotation.T + offset, self.faces, self.materials)
+
+    def moved(self, x: float = 0.0, y: float = 0.0, z: float = 0.0, yaw: float = 0.0) -> "Mesh":
+        """Turned by yaw [rad] about +z, then shifted [m]."""
+        return self.transformed(planar_pose(x, y, z, yaw))
+
+    def fitted(self, length: float, width: float, height: float) -> "Mesh":
+        """Scaled per axis so that it fills exactly length x width, centred, from z = 0 to height."""
+        low, high = self.vertices.min(axis=0), self.vertices.max(axis=0)
+        scale = np.array([length, width, height], np.float32) / (high - low)
+        base = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]], np.float32)
+        return Mesh((self.vertices - base) * scale, self.faces, self.materials)
+
+
+def planar_pose(x: float, y: float, z: float, yaw: float) -> NDArray[np.float64]:
+    """Pose (4, 4) of something that stands upright."""
+    c, s = np.cos(yaw), np.sin(yaw)
+    return np.array([[c, -s, 0, x], [s, c, 0, y], [0, 0, 1, z], [0, 0, 0, 1]], dtype=np.float64)
+
+
+def merge(meshes: Sequence[Mesh]) -> Mesh:
+    """One mesh of several."""
+    offsets = np.cumsum([0] + [len(m.vertices) for m in meshes[:-1]])
+    return Mesh(
+        np.concatenate([m.vertices for m in meshes]),
+        np.concatenate([m.faces + np.int32(o) for m, o in zip(meshes, offsets, strict=True)]),
+        np.concatenate([m.materials for m in meshes]),
+    )
+
+
+def make(vertices: ArrayLike, faces: ArrayLike, material: Material | NDArray[np.uint8]) -> Mesh:
+    """A mesh of plain arrays; one material, or one per face."""
+    faces_ = np.asarray(faces, np.int32).reshape(-1, 3)
+    materials = np.broadcast_to(np.asarray(material, np.uint8), (len(faces_),)).copy()
+    return Mesh(np.asarray(vertices, np.float32).reshape(-1, 3), faces_, materials)
+
+
+_BOX_VERTICES = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
+_BOX_FACES = np.array(
+    [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]]
+)
+
+
+def box(size: ArrayLike, centre: ArrayLike, material: Material) -> Mesh:
+    """Cuboid of size (3,) about centre (3,)."""
+    return make(_BOX_VERTICES * np.asarray(size) + np.asarray(centre), _BOX_FACES, material)
+
+
+def surface(points: NDArray[np.float64], material: Material | NDArray[np.uint8], closed: bool = False) -> Mesh:
+    """Skin over a lattice of points (R, C, 3); `closed` joins the last column to the first.
+
+    `material` may be (R-1, C') per cell, with C' = C if closed, else C-1.
+    """
+    rows, columns = points.shape[:2]
+    index = np.arange(rows * columns).reshape(rows, columns)
+    if closed:
+        index = np.concatenate([index, index[:, :1]], axis=1)
+    a, b, c, d = index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]
+    faces = np.stack([a, b, c, a, c, d], axis=-1).reshape(-1, 3)
+    per_face = material if isinstance(material, Material) else np.repeat(np.asarray(material, np.uint8).reshape(-1), 2)
+    return make(points.reshape(-1, 3), faces, per_face)
+
+
+def fan(rim: NDArray[np.float64], material: Material) -> Mesh:
+    """Lid over a closed rim (C, 3), from its mean."""
+    count = len(rim)
+    index = np.arange(count)
+    faces = np.stack([index, (index + 1) % count, np.full(count, count)], axis=-1)
+    return make(np.concatenate([rim, rim.mean(axis=0, keepdims=True)]), faces, material)
+
+
+def tube(start: ArrayLike, end: ArrayLike, radius: float, end_radius: float, material: Material, sides: int = 8) -> Mesh:
+    """Cone frustum from start (3,) to end (3,), with lids."""
+    a, b = np.asarray(start, np.float64), np.asarray(end, np.float64)
+    axis = (b - a) / np.linalg.norm(b - a)
+    across = np.cross(axis, [0.0, 0.0, 1.0] if abs(axis[2]) < 0.9 else [1.0, 0.0, 0.0])
+    across /= np.linalg.norm(across)
+    angle = np.linspace(0, 2 * np.pi, sides, endpoint=False)[:, None]
+    ring = np.cos(angle) * across + np.sin(angle) * np.cross(axis, across)
+    rims = np.stack([a + radius * ring, b + end_radius * ring])
+    return merge([surface(rims, material, closed=True), fan(rims[0], material), fan(rims[1], material)])
+
+
+def ellipsoid(radii: ArrayLike, centre: ArrayLike, material: Material, sides: int = 8) -> Mesh:
+    """Ellipsoid with semi-axes radii (3,)."""
+    polar = np.linspace(0, np.pi, sides // 2 + 2)[:, None]
+    azimuth = np.linspace(0, 2 * np.pi, sides, endpoint=False)[None]
+    unit = np.stack(np.broadcast_arrays(np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)), -1)
+    return surface(unit * np.asarray(radii) + np.asarray(centre), material, closed=True)
+
+
+def leaves(rng: np.random.Generator, centre: ArrayLike, radii: ArrayLike, count: int, size: float) -> Mesh:
+    """Loose triangles scattered in an ellipsoid, denser towards its skin: foliage that lets rays through."""
+    direction = rng.normal(size=(count, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    middle = np.asarray(centre) + np.asarray(radii) * direction * rng.uniform(0.15, 1.0, (count, 1)) ** 0.5
+    corners = middle[:, None] + rng.normal(scale=size, size=(count, 3, 3))
+    return make(corners.reshape(-1, 3), np.arange(3 * count).reshape(-1, 3), Material.FOLIAGE)

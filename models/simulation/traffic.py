@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Places vehicles and people on a street at one instant."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perception_models.simulation.actors import Actor, ActorModel
+from perception_models.simulation.people import random_cyclist, random_pedestrian
+from perception_models.simulation.street import Row, Street
+from perception_models.simulation.vehicles import random_vehicle
+
+Rng = np.random.Generator
+
+
+class ModelPool:
+    """Ready-made models to draw from; a few are replaced from time to time so that shapes never run out."""
+
+    def __init__(self, rng: Rng, makers: Sequence[tuple[Callable[[Rng], ActorModel], int]]) -> None:
+        """Make `count` models of each maker."""
+        self._rng, self._makers = rng, [m for m, _ in makers]
+        self._models = [[make(rng) for _ in range(count)] for make, count in makers]
+
+    def draw(self, group: int, rng: Rng) -> ActorModel:
+        """Any model of a group."""
+        models = self._models[group]
+        return models[rng.integers(len(models))]
+
+    def refresh(self, count: int) -> None:
+        """Replace `count` models of every group."""
+        for make, models in zip(self._makers, self._models, strict=True):
+            for _ in range(count):
+                models[self._rng.integers(len(models))] = make(self._rng)
+
+
+VEHICLES, PEDESTRIANS, CYCLISTS = 0, 1, 2
+
+
+def default_pool(rng: Rng, size: int = 120) -> ModelPool:
+    """Vehicles, pedestrians and cyclists."""
+    return ModelPool(rng, [(random_vehicle, size), (random_pedestrian, size // 4), (random_cyclist, size // 5)])
+
+
+@dataclass
+class Placement:
+    """Puts actors on a street where there is room."""
+
+    street: Street
+    pool: ModelPool
+    rng: Rng
+    centre: NDArray[np.float64]  # (2,) world; nothing is placed further than `reach` from it
+    reach: float = 65.0
+    actors: list[Actor] = field(default_factory=list)
+    _taken: NDArray[np.float64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start with the room that static things take."""
+        self._taken = np.array(self.street.taken or [(1e9, 1e9, 0.0)])
+
+    def block(self, x: float, y: float, radius: float) -> None:
+        """Keep a circle free."""
+        self._taken = np.concatenate([self._taken, [[x, y, radius]]])
+
+    def place(self, group: int, s: float, d: float, yaw: float, gap: float = 0.15, model: ActorModel | None = None, speed: float = 0.0) -> bool:
+        """Place a model of the group, if it is near and there is room; says whether it was."""
+        model = model or self.pool.draw(group, self.rng)
+        pose = self.street.ground.pose(s, d, yaw, wheelbase=max(0.6 * model.size[0], 0.5))
+        if np.hypot(*(pose[:2, 3] - self.centre)) > self.reach:
+            return False
+        circles = _footprint(model, pose)
+        apart = np.linalg.norm(circles[:, None, :2] - self._taken[None, :, :2], axis=-1) - circles[:, None, 2] - self._taken[None, :, 2]
+        if apart.min() < gap:
+            return False
+        self._taken = np.concatenate([self._taken, circles])
+        velocity = speed * pose[:2, 0]
+        paint, transmission = random_paint(self.rng), self.rng.uniform(0.1, 0.95)
+        self.actors.append(Actor(model, pose, len(self.actors) + 1, paint, transmission, (float(velocity[0]), float(velocity[1]))))
+        return True
+
+    def fill_row(self, row: Row, occupancy: float) -> None:
+        """Park vehicles in a row, some touching, some apart."""
+        s, tight = row.s0, self.rng.uniform(0.3, 2.0)
+        while s < row.s1:
+            model = self.pool.draw(VEHICLES, self.rng)
+            step = row.pitch or model.size[0] + 0.25 + self.rng.exponential(tight)
+            if model.size[0] < 6.2 and self.rng.random() < occupancy:
+                turn = row.yaw + self.rng.normal(0, 0.03) + np.pi * (self.rng.random() < (0.5 if row.pitch else 0.12))
+                middle = s + (row.pitch or model.size[0]) / 2
+                self.place(VEHICLES, middle, row.d + self.rng.normal(0, 0.12), turn, gap=0.03, model=model)
+            s += step
+
+    def fill_lane(self, d: float, yaw: float, s0: float, s1: float, density: float) -> None:
+        """Moving vehicles in a lane, from queues to sparse traffic."""
+        s = s0 + self.rng.uniform(0, 25)
+        while s < s1:
+            model = self.pool.draw(VEHICLES, self.rng)
+            self.place(VEHICLES, s + model.size[0] / 2, d + self.rng.normal(0, 0.25), yaw + self.rng.normal(0, 0.03), gap=0.3, model=model, speed=self.rng.uniform(0, 14))
+            s += model.size[0] + 1.5 + self.rng.exponential(density)
+
+    def fill_junctions(self, density: float) -> None:
+        """Vehicles in side streets and turning at their mouths."""
+        half = self.street.ground.half_width
+        for a, b in self.street.ground.gaps:
+            for side in (-1, 1):
+                for lane in (-1, 1):
+                    if self.rng.random() < density:
+                        out = self.rng.uniform(half + 3, half + 32)
+                        self.place(VEHICLES, (a + b) / 2 + lane * (b - a) / 4, side * out, lane * np.pi / 2 + self.rng.normal(0, 0.06))
+            if self.rng.random() < density:
+                self.place(VEHICLES, self.rng.uniform(a, b), self.rng.uniform(-half, half), self.rng.uniform(-np.pi, np.pi))
+
+    def fill_people(self, walkers: int, riders: int, s0: float, s1: float) -> None:
+        """Pedestrians on pavements, alone or in groups, some crossing; cyclists at the edge of the road."""
+        half, pavement = self.street.ground.half_width, self.street.ground.pavement
+        for _ in range(walkers):
+            s, side = self.rng.uniform(s0, s1), self.rng.choice([-1, 1])
+            d = self.rng.uniform(-half, half) if self.rng.random() < 0.2 else side * (half + self.rng.uniform(0.0, pavement + 2.0))
+            for _ in range(self.rng.choice([1, 1, 1, 2, 3])):
+                self.place(PEDESTRIANS, s + self.rng.normal(0, 0.6), d + self.rng.normal(0, 0.4), self.rng.uniform(-np.pi, np.pi), gap=0.05)
+        for _ in range(riders):
+            side = self.rng.choice([-1, 1])
+            yaw = (0.0 if side < 0 else np.pi) + self.rng.normal(0, 0.1) + np.pi * (self.rng.random() < 0.15)
+            self.place(CYCLISTS, self.rng.uniform(s0, s1), side * self.rng.uniform(max(half - 2.5, 0), half + pavement), yaw, gap=0.1)
+
+
+def random_paint(rng: Rng) -> float:
+    """Reflectance at 905 nm of a car's paint or of cloth: white and silver to near-black."""
+    return float(rng.choice([rng.uniform(0.35, 0.8), rng.uniform(0.1, 0.4), rng.uniform(0.015, 0.08)], p=[0.42, 0.33, 0.25]))
+
+
+def _footprint(model: ActorModel, pose: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Circles (C, 3) x y r that cover the model's rectangle closely from within."""
+    length, width, _ = model.size
+    count = max(1, int(np.ceil(length / max(0.5 * width, 0.3))))
+    x = (np.arange(count) + 0.5) / count * length - length / 2
+    x = np.clip(x, -length / 2 + width / 2, length / 2 - width / 2) if length > width else x * 0
+    middle = np.stack([x, np.zeros(count), np.zeros(count)], axis=1) @ pose[:3, :3].T + pose[:3, 3]
+    return np.column_stack([middle[:, :2], np.full(count, width / 2)])
