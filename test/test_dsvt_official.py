@@ -176,9 +176,13 @@ def test_a_last_partial_group_borrows_from_the_group_before_it() -> None:
 
 
 @pytest.mark.parametrize("points", [np.zeros((0, 4), np.float32), np.full((5, 4), np.nan, np.float32)])
-def test_a_cloud_without_a_point_in_the_grid_is_refused(points: npt.NDArray[np.float32]) -> None:
-    with pytest.raises(ValueError, match="no finite point lies inside"):
-        prepare_official(points, OFFICIAL["dsvt_pillar_waymo"])
+@pytest.mark.parametrize("name", ["dsvt_pillar_waymo", "flatformer_waymo"])
+def test_a_cloud_without_a_point_in_the_grid_is_an_empty_scene(name: str, points: npt.NDArray[np.float32]) -> None:
+    detector = small_detector(name)
+    tensors = prepare_official(points, detector.settings).tensors
+    assert (tensors["cells"] == detector.settings.grid.size**2).all()
+    heatmap, box, iou = run(detector, tensors)
+    assert torch.isfinite(heatmap).all() and torch.isfinite(box).all() and torch.isfinite(iou).all()
 
 
 def raw_heads(yaw: float, size: tuple[float, ...]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:

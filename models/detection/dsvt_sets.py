@@ -41,13 +41,13 @@ class RotatedSets:
 def rotated_sets(cells: Integers, windows: SetWindows, set_size: int) -> RotatedSets:
     """Divide the voxels of every window into equally full sets of `set_size` (tau), once along each axis.
 
-    cells: (N, 2) int, x and y index of each occupied pillar, each pillar once, N >= 1.
+    cells: (N, 2) int, x and y index of each occupied pillar, each pillar once.
     """
     size = np.asarray(windows.size)
     window, inside = np.divmod(cells + np.asarray(windows.shift), size)
     x, y = inside.T
     _, window_of_voxel, voxels_in_window = np.unique(
-        window[:, 0] * (window[:, 1].max() + 1) + window[:, 1], return_inverse=True, return_counts=True
+        window[:, 0] * (window[:, 1].max(initial=0) + 1) + window[:, 1], return_inverse=True, return_counts=True
     )
     set_window, rank = _slots_of_windows(voxels_in_window, set_size)
     first_in_window = np.cumsum(voxels_in_window) - voxels_in_window

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from perception_models.detection.official_preprocess import (
     Tensors,
     prepare_official,
 )
-from perception_models.detection.settings import CLASSES, DetectionSettings
+from perception_models.detection.settings import CLASSES
 from perception_models.geometry.pillars import Floats
 
 OPSET = 17
@@ -90,7 +91,6 @@ def describe(detector: OfficialDetector, name: str, path: Path, example: Tensors
     """What model.yaml says about the ONNX file beside it."""
     size = detector.settings.grid.size
     shapes = {"heatmap": [len(CLASSES), size, size], "box": [10, size, size], "iou": [size, size]}
-    decoding = DetectionSettings(grid=detector.settings.grid, stride=1)
     return {
         "task": "detection",
         "variant": name,
@@ -101,7 +101,7 @@ def describe(detector: OfficialDetector, name: str, path: Path, example: Tensors
         "outputs": {key: {"shape": shape, "dtype": "float32"} for key, shape in shapes.items()},
         "capacity": _capacity(detector.settings),
         "precision_bound": BOUNDS,
-        "settings": {**decoding.to_dict(), "official": name},
+        "settings": {"official": name, "grid": asdict(detector.settings.grid), "classes": list(CLASSES), "stride": 1},
     }
 
 

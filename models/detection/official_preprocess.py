@@ -81,11 +81,9 @@ def prepare_official(points: Floats, settings: OfficialSettings, pad_to_capacity
     """Turn an (N, 4) cloud x y z intensity (m and 0..1, in the frame of the grid) into an official detector's input.
 
     The fifth feature of the training data (Waymo's elongation, nuScenes' age of the sweep) is not known here and zero.
-    Raises ValueError when no point lies inside the grid.
+    A cloud without a finite point inside the grid gives padding alone, which shows the network an empty scene.
     """
     pillars, overflow = _within_capacity(group_into_pillars(points, settings.grid), settings)
-    if len(pillars.cells) == 0:
-        raise ValueError("no finite point lies inside the detector's grid; check the frame and the units of the cloud")
     tensors = _pillar_tensors(pillars, settings, pad_to_capacity)
     cells = np.stack([pillars.cells % settings.grid.size, pillars.cells // settings.grid.size], axis=1)
     rows = len(tensors["cells"])
@@ -116,8 +114,8 @@ def _within_capacity(pillars: Pillars, settings: OfficialSettings) -> tuple[Pill
 def _pillar_tensors(pillars: Pillars, settings: OfficialSettings, pad_to_capacity: bool) -> Tensors:
     """Point features and the indices between points and pillars, as `bev_backbones.encode_pillars` describes them."""
     multiple = settings.group if isinstance(settings, FlatFormerSettings) else 1
-    rows = settings.max_pillars if pad_to_capacity else -(-len(pillars.cells) // multiple) * multiple
-    points = settings.max_points if pad_to_capacity else len(pillars.points)
+    rows = settings.max_pillars if pad_to_capacity else max(1, -(-len(pillars.cells) // multiple)) * multiple
+    points = settings.max_points if pad_to_capacity else max(1, len(pillars.points))
     owner = np.repeat(np.arange(len(pillars.cells)), pillars.counts)
     last = np.arange(points)
     last[: len(owner)] = (pillars.starts + pillars.counts - 1)[owner]
@@ -146,7 +144,7 @@ def _set_tensors(cells: Ints, settings: DsvtSettings, number: int, rows: int, pa
     """One windowing's rotated sets. Padding sets attend to voxel 0 and nobody reads them."""
     windows = settings.windows[number]
     sets = rotated_sets(cells, windows, settings.set_size)
-    count = settings.max_sets(windows) if pad_to_capacity else sets.members.shape[1]
+    count = settings.max_sets(windows) if pad_to_capacity else max(1, sets.members.shape[1])
     return {
         f"members_{number}": _padded(sets.members, count, axis=1),
         f"duplicates_{number}": _padded(sets.duplicates, count, axis=1),
