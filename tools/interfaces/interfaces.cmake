@@ -14,6 +14,9 @@ foreach(target ${imported})
   endif()
 endforeach()
 
+# Generated (de)serialisation: more optimisation costs set-up time and is not where messages of this size spend time.
+add_compile_options(-O1)
+
 file(GLOB definitions RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} CONFIGURE_DEPENDS msg/*.msg srv/*.srv action/*.action)
 rosidl_generate_interfaces(${PROJECT_NAME} ${definitions} DEPENDENCIES ${INTERFACE_DEPENDENCIES})
 ament_export_dependencies(rosidl_default_runtime)
