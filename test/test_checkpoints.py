@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from perception_models.detection.checkpoints import (  # noqa: E402
 )
 from perception_models.detection.official import build_official  # noqa: E402
 from perception_models.detection.official_preprocess import OFFICIAL  # noqa: E402
-from perception_models.runtime import BadWeights  # noqa: E402
+from perception_models.runtime import BadWeights, load_engine  # noqa: E402
+from perception_models.runtime.precision import parse_samples, read_samples  # noqa: E402
 
 torch.set_num_threads(1)
 NAME = "flatformer_waymo"
@@ -97,6 +99,25 @@ def test_a_checkpoint_without_tensors_and_a_missing_file_are_refused(tmp_path: P
         read_state(saved(tmp_path, {"epoch": 3}))
     with pytest.raises(BadWeights, match="does not exist"):
         read_state(tmp_path / "nowhere.pth")
+
+
+def test_a_checkpoint_becomes_a_weights_folder_that_runs(
+    weights: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = OFFICIAL[NAME]
+    grid = replace(settings.grid, extent=20 * settings.grid.cell)
+    monkeypatch.setitem(OFFICIAL, NAME, replace(settings, grid=grid, doublings=8, max_points=20000, max_pillars=1440))
+    folder = import_weights(saved(tmp_path, {"state_dict": weights}), tmp_path / "weights")
+    assert folder == tmp_path / "weights" / NAME
+    sample = parse_samples(read_samples(folder))[0]
+    engine = load_engine(folder, backend="onnxruntime")
+    outputs = engine(**sample)
+    engine.close()
+    detector = import_checkpoint(tmp_path / "checkpoint.pth", NAME)
+    with torch.no_grad():
+        expected = detector(*(torch.from_numpy(sample[key]) for key in detector.inputs))
+    for key, value in zip(detector.outputs, expected, strict=True):
+        torch.testing.assert_close(torch.from_numpy(outputs[key]), value, atol=1e-3, rtol=1e-3)
 
 
 def test_a_model_whose_head_is_not_built_is_not_exported(tmp_path: Path) -> None:

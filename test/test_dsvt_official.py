@@ -119,7 +119,7 @@ def test_an_exported_detector_runs_in_the_engine_and_carries_its_facts(tmp_path:
     from perception_models.runtime import load_engine, load_facts
 
     detector = small_detector("dsvt_pillar_waymo")
-    folder = export_official(detector, "dsvt_pillar_waymo", tmp_path).parent
+    folder = export_official(detector, "dsvt_pillar_waymo", tmp_path, random_cloud(900, detector.settings)).parent
     facts = load_facts(folder)
     assert facts.settings["official"] == "dsvt_pillar_waymo"
     example = prepare_official(random_cloud(500, detector.settings), detector.settings).tensors
@@ -131,8 +131,9 @@ def test_an_exported_detector_runs_in_the_engine_and_carries_its_facts(tmp_path:
 
 
 def test_a_detector_without_a_head_is_not_exported(tmp_path: Path) -> None:
+    detector = small_detector("dsvt_pillar_nuscenes")
     with pytest.raises(ValueError, match="head is not supported"):
-        export_official(small_detector("dsvt_pillar_nuscenes"), "dsvt_pillar_nuscenes", tmp_path)
+        export_official(detector, "dsvt_pillar_nuscenes", tmp_path, random_cloud(900, detector.settings))
 
 
 def test_points_over_capacity_are_reported_and_the_nearest_kept() -> None:

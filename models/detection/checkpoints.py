@@ -14,7 +14,9 @@ from torch import Tensor
 from perception_models.detection.official import OfficialDetector, build_official
 from perception_models.detection.official_export import export_official
 from perception_models.detection.official_preprocess import OFFICIAL
-from perception_models.runtime.errors import BadWeights
+from perception_models.geometry.pillars import Floats
+from perception_models.runtime import BadWeights
+from perception_models.simulation.drive import simulate_drive
 
 WRAPPERS = ("model_state", "state_dict", "model")
 PREFIXES = ("module.", "model.", "detector.")
@@ -22,6 +24,8 @@ PREFIXES = ("module.", "model.", "detector.")
 NOT_BUILT: dict[str, tuple[str, ...]] = dict.fromkeys(OFFICIAL, ("global_step",))
 NOT_BUILT["dsvt_pillar_nuscenes"] += ("dense_head.",)
 SHOWN = 4
+# Lifts the simulated scan so that the ground is near z = 0, as in the training data of the models with a head.
+SENSOR_HEIGHT = 1.8
 
 
 def import_checkpoint(file: Path, name: str) -> OfficialDetector:
@@ -40,7 +44,7 @@ def import_weights(file: Path, out_dir: Path) -> Path:
     state = read_state(file)
     name = recognise(state)
     folder = out_dir / name
-    export_official(_filled(name, state, file), name, folder)
+    export_official(_filled(name, state, file), name, folder, _example_scan())
     return folder
 
 
@@ -80,6 +84,12 @@ def _load_safely(file: Path) -> Any:
         ) from error
     except (RuntimeError, EOFError) as error:
         raise BadWeights(f"{file} is damaged or no torch checkpoint ({_first_line(error)})") from error
+
+
+def _example_scan() -> Floats:
+    scan = next(simulate_drive(seed=0, seconds=0.1)).points.copy()
+    scan[:, 2] += SENSOR_HEIGHT
+    return scan
 
 
 def _first_line(error: Exception) -> str:

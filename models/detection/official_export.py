@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped,unused-ignore]
 import torch
-import yaml
+import yaml  # type: ignore[import-untyped,unused-ignore]
 from torch import Tensor
 
 from perception_models.detection.official import OfficialDetector
@@ -23,6 +23,7 @@ from perception_models.detection.official_preprocess import (
 )
 from perception_models.detection.settings import CLASSES
 from perception_models.geometry.pillars import Floats
+from perception_models.runtime.precision import save_samples
 
 OPSET = 17
 PARITY = 1e-3
@@ -44,16 +45,17 @@ for _shift in range(2):
     SYMBOLIC[f"positions_{_shift}"] = {0: "pillars"}
 
 
-def export_official(detector: OfficialDetector, name: str, folder: Path) -> Path:
-    """Write folder/model.onnx and folder/model.yaml of the official detector `name` -> path of the ONNX file.
+def export_official(detector: OfficialDetector, name: str, folder: Path, scan: Floats) -> Path:
+    """Write model.onnx, model.yaml and samples.npz of the official detector `name` -> path of the ONNX file.
 
+    scan: (N, 4) x y z intensity in the frame of the grid; parity is checked and reduced precision judged on it.
     Raises ValueError for a detector without a centre head, and when ONNX Runtime and torch differ by more than PARITY.
     """
     if detector.outputs != tuple(BOUNDS):
         raise ValueError(f"{name} ends in a bird's-eye feature map, its head is not supported: it cannot detect")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "model.onnx"
-    example = prepare_official(_example_cloud(detector.settings), detector.settings).tensors
+    example = prepare_official(scan, detector.settings).tensors
     write_onnx(detector, example, path)
     difference = parity(detector, example, path)
     if not difference <= PARITY:
@@ -61,6 +63,7 @@ def export_official(detector: OfficialDetector, name: str, folder: Path) -> Path
     facts = describe(detector, name, path, example)
     facts["figures"] = {"torch_to_onnx_difference": float(f"{difference:.1e}")}
     (folder / "model.yaml").write_text(yaml.safe_dump(facts, sort_keys=False), encoding="utf-8")
+    save_samples(folder, [prepare_official(scan, detector.settings, pad_to_capacity=True).tensors])
     return path
 
 
@@ -107,13 +110,6 @@ def describe(detector: OfficialDetector, name: str, path: Path, example: Tensors
 
 def _arguments(detector: OfficialDetector, example: Tensors) -> tuple[Tensor, ...]:
     return tuple(torch.from_numpy(example[name]) for name in detector.inputs)
-
-
-def _example_cloud(settings: OfficialSettings, points: int = 20000) -> Floats:
-    """Points all over the grid; parity needs full tensors, not a plausible street."""
-    grid, random = settings.grid, np.random.default_rng(0)
-    low, high = (-grid.extent, -grid.extent, grid.z_low, 0), (grid.extent, grid.extent, grid.z_high, 1)
-    return random.uniform(low, high, (points, 4)).astype(np.float32)
 
 
 def _capacity(settings: OfficialSettings) -> dict[str, int]:

@@ -171,9 +171,7 @@ def _group_tensors(cells: Ints, settings: FlatFormerSettings, rows: int) -> Tens
     }
 
 
-def _padded(
-    values: npt.NDArray[np.generic], length: int, axis: int = 0, fill: int = 0
-) -> npt.NDArray[np.generic]:
+def _padded(values: npt.NDArray[np.generic], length: int, axis: int = 0, fill: int = 0) -> npt.NDArray[np.generic]:
     widths = [(0, 0)] * values.ndim
     widths[axis] = (0, length - values.shape[axis])
     return np.pad(values, widths, constant_values=fill)
