@@ -130,6 +130,11 @@ class ScanBag:
             raise BadBag(f"{bags.TRUTH_DETECTIONS} is in the frame '{frame}', its cloud in '{frame_id}'; use one frame")
         return objects
 
+    def recorded(self) -> dict[int, Objects]:
+        """The detections that the bag holds, by stamp."""
+        messages = self._reader.messages([bags.DETECTIONS])
+        return {stamp_of(message): decode_objects(message) for _, _, message in messages}
+
     def coverage(self) -> ImageCoverage | None:
         """The camera's view that the truth is limited to, None where it covers everything."""
         cameras = [message for _, _, message in self._reader.messages([bags.TRUTH_COVERAGE])]

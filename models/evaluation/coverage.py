@@ -36,4 +36,5 @@ class ImageCoverage:
 def _inside(pixels: Floats, rectangles: Floats) -> NDArray[np.bool_]:
     """Which pixels (K, 2) lie in which rectangles (R, 4): (K, R)."""
     place = pixels[:, None]
-    return np.all((place >= rectangles[:, :2]) & (place <= rectangles[:, 2:]), axis=2)
+    inside: NDArray[np.bool_] = np.all((place >= rectangles[:, :2]) & (place <= rectangles[:, 2:]), axis=2)
+    return inside

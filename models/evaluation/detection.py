@@ -17,9 +17,9 @@ class EvaluationSettings:
     """How detections are judged.
 
     A true object counts if it holds `min_points` LiDAR points and its centre is nearer than `max_range` metres. The
-    distance `bands` (metres) are reported beside it. `overlaps` are the loose and the tight intersection over union that
-    make a hit, in bird's-eye view and in 3D alike. The working point is the score where the recall at the loose overlap
-    in bird's-eye view is `recall`. Intervals come from `resamples` draws of blocks of `block` consecutive scans.
+    distance `bands` (metres) are reported beside it. `overlaps` are the loose and the tight intersection over union
+    that make a hit, in bird's-eye view and in 3D alike. The working point is the score where the recall at the loose
+    overlap in bird's-eye view is `recall`. Intervals come from `resamples` draws of blocks of `block` scans.
     """
 
     min_points: int = 5
@@ -52,9 +52,9 @@ class Outcome:
 class DetectionMetrics:
     """Figures, and what they come from.
 
-    `values`: figures by name, percent where they are shares (names: docs/evaluation.md); one that has no object to stand
-    on is absent. `intervals`: for some, half the width of the 95 % bootstrap interval. `curves`: precision over recall by
-    name. `outcomes`: one for each scan.
+    `values`: figures by name, percent where they are shares (names: docs/evaluation.md); one that has no object to
+    stand on is absent. `intervals`: for some, half the width of the 95 % bootstrap interval. `curves`: precision over
+    recall by name. `outcomes`: one for each scan.
     """
 
     values: dict[str, float]

@@ -52,8 +52,8 @@ class ClassMatches:
     """Detections of one class matched with its true objects in one scan.
 
     From the highest score down, each detection takes, of the true objects that it overlaps by at least `threshold` and
-    that are not taken, the one that it overlaps most; objects that count go before those that do not. Range plays no part:
-    a detection keeps its partner in every distance band.
+    that are not taken, the one that it overlaps most; objects that count go before those that do not. Range
+    plays no part: a detection keeps its partner in every distance band.
     """
 
     def __init__(self, frame: FrameResult, label: int, overlap: Floats, threshold: float, min_points: int) -> None:

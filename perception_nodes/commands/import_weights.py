@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turn a published checkpoint that you downloaded into weights that run here. The model is recognised by its tensors.
+
+example: perception import-weights detection dsvt_pillar_waymo.pth --out out/weights
+         perception evaluate out/drive.mcap --variant out/weights/dsvt_pillar_waymo --out out/evaluation
+"""
+
+import argparse
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("task", choices=["detection"], help="what the checkpoint is for")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the downloaded checkpoint")
+    parser.add_argument("--out", type=Path, default=Path("weights"), help="parent of the new folder (default: weights)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Recognise, load and export the checkpoint."""
+    from perception_models.detection.checkpoints import import_weights
+
+    print(import_weights(arguments.file, arguments.out))
+    return 0

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Play a bag to the genuine ROS 2 node, a process of its own beyond DDS, and judge what it answers.
+
+In lock-step by default: a cloud is sent when the one before is answered, so nothing is dropped. With --realtime RATE
+the bag keeps its pace times RATE, and drops and latencies are those of a robot. OUT/replay.mcap holds the bag's messages
+and the answers.
+
+example: perception replay out/drive.mcap --tasks detection --out out/replay
+         perception replay out/drive.mcap --realtime 1.0 --out out/realtime
+"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perception_nodes.commands.judging import add_judging, check_tasks, print_summary, settings_of
+
+if TYPE_CHECKING:
+    from perception_nodes.replay import Replay
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_judging(parser)
+    parser.add_argument("--realtime", type=float, metavar="RATE", help="keep the bag's pace times RATE")
+    parser.add_argument("--timeout", type=float, default=30.0, help="longest wait, s (default: %(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Replay, judge, write the report, print the main figures."""
+    from perception_nodes.evaluate import judge, recorded, write_results
+    from perception_nodes.progress import progress
+    from perception_nodes.replay import replay
+    from perception_nodes.scans import ScanBag
+
+    check_tasks(arguments)
+    target: Path = arguments.out / "replay.mcap"
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    measured = replay(
+        arguments.bag,
+        target,
+        rate=arguments.realtime,
+        topic=arguments.topic,
+        parameters=_parameters(arguments),
+        timeout=arguments.timeout,
+        watch=lambda messages, count: progress(messages, count, "replaying"),
+    )
+    with ScanBag(target, arguments.topic) as bag:
+        result = judge(bag, recorded(bag), progress(bag, len(bag), "judging"))
+        result.figures |= _figures(measured)
+        mode = f"at {arguments.realtime:g} x real time" if arguments.realtime else "in lock-step"
+        facts = {"node": f"detection_node, replayed {mode}", "model": arguments.variant}
+        metrics = write_results(
+            arguments.out, f"Replay of {arguments.bag.name}", bag, result, settings_of(arguments), facts
+        )
+    print(f"  {measured.sent} clouds sent, {measured.dropped} without answer, node {measured.node_memory:.0f} MB")
+    print_summary(metrics, arguments.out)
+    return 0
+
+
+def _parameters(arguments: argparse.Namespace) -> dict[str, object]:
+    from perception_models.evaluation.detection import CLASSES
+
+    thresholds = {f"score_threshold.{name}": arguments.score_threshold for name in CLASSES}
+    engine = {"variant": arguments.variant, "backend": arguments.backend, "threads": arguments.threads or 0}
+    return {**engine, **thresholds}
+
+
+def _figures(measured: "Replay") -> dict[str, float]:
+    from perception_models.evaluation.latency import percentiles
+
+    # The first answer pays for what is set up on first use; it is a warm-up.
+    latencies = list(measured.latencies.values())[1:]
+    return {
+        "clouds_sent": float(measured.sent),
+        "clouds_without_answer": float(measured.dropped),
+        "node_start_s": measured.start_seconds,
+        "node_peak_memory_mb": measured.node_memory,
+        **{f"latency_round-trip_{name}_ms": value for name, value in percentiles(latencies).items()},
+    }
