@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from perception_models.runtime import cache as cache_module
 from perception_models.runtime.cache import CachedEngine, EngineCache, EngineKey
 from perception_models.runtime.errors import BadEngine

@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 
 import numpy as np
 import pytest
+from test_runtime_facts import change_yaml, tiny_inputs, write_tiny_model
+
 from perception_models.runtime import BadWeights, Engine, TensorSpec, UnsupportedBackend, load_engine
 from perception_models.runtime.build import weight_folders
 from perception_models.runtime.cuda import CudaDevice
 from perception_models.runtime.precision import parse_samples, read_samples
 from perception_models.runtime.tensorrt_builder import import_tensorrt
-from test_runtime_facts import change_yaml, tiny_inputs, write_tiny_model
 
 
 def backends() -> list[str]:
@@ -57,8 +59,8 @@ def test_outputs_have_the_names_shapes_and_types_of_the_facts(engine: Engine, in
     assert list(outputs) == list(engine.facts.outputs)
     for name, spec in engine.facts.outputs.items():
         assert outputs[name].dtype == spec.dtype
-        assert len(outputs[name].shape) == len(spec.shape)
-        assert all(length == axis for length, axis in zip(outputs[name].shape, spec.shape) if isinstance(axis, int))
+        axes = zip(outputs[name].shape, spec.shape, strict=True)
+        assert all(length == axis for length, axis in axes if isinstance(axis, int))
 
 
 def test_outputs_are_finite_and_repeatable(engine: Engine, inputs: dict[str, np.ndarray]) -> None:
@@ -89,8 +91,9 @@ def test_outputs_stay_as_they_are_and_inputs_are_left_alone(engine: Engine, inpu
 
 def test_strided_inputs_give_the_same_outputs(engine: Engine, inputs: dict[str, np.ndarray]) -> None:
     strided = {name: np.repeat(array, 2, axis=0)[::2] for name, array in inputs.items()}
-    for name, array in engine(**inputs).items():
-        np.testing.assert_array_equal(engine(**strided)[name], array)
+    expected, outputs = engine(**inputs), engine(**strided)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(outputs[name], array)
 
 
 def test_threads_may_share_an_engine(engine: Engine, inputs: dict[str, np.ndarray]) -> None:
@@ -119,7 +122,7 @@ def test_each_wrong_input_is_named_with_what_came_and_what_is_expected(
     engine: Engine, inputs: dict[str, np.ndarray]
 ) -> None:
     for name, array in inputs.items():
-        wrong_dtype = np.float16 if array.dtype != np.float16 else np.float32
+        wrong_dtype = np.float64 if array.dtype != np.float64 else np.float32
         with pytest.raises(ValueError, match=f"'{name}' has dtype {np.dtype(wrong_dtype)}; expected {array.dtype}"):
             engine(**{**inputs, name: array.astype(wrong_dtype)})
         with pytest.raises(ValueError, match=f"'{name}' has shape .*; expected {name}"):
@@ -138,7 +141,8 @@ def test_more_than_the_capacity_is_refused(engine: Engine, inputs: dict[str, np.
 
 
 def lengthen(array: np.ndarray, spec: TensorSpec, axis: str, length: int) -> np.ndarray:
-    return np.resize(array, [length if name == axis else given for name, given in zip(spec.shape, array.shape)])
+    axes = zip(spec.shape, array.shape, strict=True)
+    return np.resize(array, [length if name == axis else given for name, given in axes])
 
 
 def test_info_says_what_runs(engine: Engine) -> None:
@@ -179,11 +183,30 @@ def test_the_tiny_model_computes_what_numpy_computes(tmp_path: Path) -> None:
         np.testing.assert_allclose(engine(**inputs)["scores"], weights[inputs["index"]] * inputs["mask"], atol=1e-5)
 
 
-def test_facts_that_contradict_the_graph_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ({"boxes": {"shape": ["pillars", 4], "dtype": "float32"}}, r"names \['boxes'\], model.onnx has \['scores'\]"),
+        ({"scores": {"shape": ["pillars", 5], "dtype": "float32"}}, r"says scores \(pillars, 5\) float32"),
+        ({"scores": {"shape": ["pillars", 4], "dtype": "float16"}}, r"says scores \(pillars, 4\) float16"),
+        ({"scores": {"shape": [4], "dtype": "float32"}}, r"says scores \(4\) float32"),
+    ],
+)
+def test_facts_that_contradict_the_graph_are_refused(
+    tmp_path: Path, outputs: dict[str, dict[str, object]], message: str
+) -> None:
     facts = write_tiny_model(tmp_path)
-    change_yaml(facts.folder, outputs={"boxes": {"shape": ["pillars", 4], "dtype": "float32"}})
-    with pytest.raises(BadWeights, match=r"model\.yaml and model\.onnx disagree"):
+    change_yaml(facts.folder, outputs=outputs)
+    with pytest.raises(BadWeights, match=message):
         load_engine(facts.folder, "onnxruntime")
+
+
+def test_a_graph_that_onnxruntime_refuses_is_bad_weights(tmp_path: Path) -> None:
+    facts = write_tiny_model(tmp_path)
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    change_yaml(tmp_path, sha256=hashlib.sha256(b"no model").hexdigest())
+    with pytest.raises(BadWeights, match=f"ONNX Runtime cannot load {facts.name}"):
+        load_engine(tmp_path, "onnxruntime")
 
 
 def test_unknown_choices_are_explained(tmp_path: Path) -> None:

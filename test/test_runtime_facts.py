@@ -11,6 +11,7 @@ import onnx
 import pytest
 import yaml  # type: ignore[import-untyped,unused-ignore]
 from onnx import TensorProto, helper, numpy_helper
+
 from perception_models.runtime import BadWeights, ModelFacts, load_facts
 from perception_models.runtime.describe import describe_model
 

@@ -13,11 +13,12 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from test_runtime_facts import tiny_inputs, write_tiny_model
+
 from perception_models.runtime import BadWeights, UnsupportedBackend
 from perception_models.runtime.half import graph_precision, to_half
 from perception_models.runtime.onnxruntime_backend import OnnxRuntimeEngine
 from perception_models.runtime.precision import Verdict, first_accepted, gate, parse_samples, read_samples, save_samples
-from test_runtime_facts import tiny_inputs, write_tiny_model
 
 SAMPLES: list[dict[str, NDArray[Any]]] = [{"points": np.full(3, value, np.float32)} for value in (1.0, 2.0, 3.0)]
 
@@ -74,7 +75,7 @@ def test_recorded_inputs_come_back_as_they_were(tmp_path: Path) -> None:
     assert parse_samples(read_samples(tmp_path)) == []
     samples = [tiny_inputs(seed=seed) for seed in range(11)]
     save_samples(tmp_path, samples)
-    for saved, read in zip(samples, parse_samples(read_samples(tmp_path))):
+    for saved, read in zip(samples, parse_samples(read_samples(tmp_path)), strict=True):
         assert saved.keys() == read.keys()
         for name, array in saved.items():
             np.testing.assert_array_equal(read[name], array)

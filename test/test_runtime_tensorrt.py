@@ -16,7 +16,9 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from perception_models.runtime import BadWeights, ModelFacts, UnsupportedBackend, tensorrt_backend
+from test_runtime_facts import CAPACITY, tiny_inputs, write_tiny_model
+
+from perception_models.runtime import BadWeights, ModelFacts, UnsupportedBackend, build, tensorrt_backend
 from perception_models.runtime.build import build_engines, weight_folders
 from perception_models.runtime.cache import EngineCache
 from perception_models.runtime.half import to_half
@@ -24,7 +26,6 @@ from perception_models.runtime.onnxruntime_backend import OnnxRuntimeEngine
 from perception_models.runtime.precision import save_samples
 from perception_models.runtime.tensorrt_backend import load_tensorrt, static_shapes
 from perception_models.runtime.tensorrt_builder import Plan, build_plan, import_tensorrt, targets
-from test_runtime_facts import CAPACITY, tiny_inputs, write_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +207,7 @@ def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Labo
     save_samples(facts.folder, [tiny_inputs()])
     laboratory = Laboratory(facts)
     monkeypatch.setattr(tensorrt_backend, "CudaDevice", FakeDevice)
+    monkeypatch.setattr(build, "CudaDevice", FakeDevice)
     monkeypatch.setattr(tensorrt_backend, "build_plan", laboratory.build)
     monkeypatch.setattr(tensorrt_backend, "import_tensorrt", laboratory.library)
     FakeDevice.open_devices = 0
@@ -282,3 +284,16 @@ def test_an_engine_that_is_refused_even_when_new_is_not_kept(laboratory: Laborat
     with pytest.raises(UnsupportedBackend, match="tensorrt 10.3.0 cannot use the engine that it built .*refuses"):
         load_tensorrt(laboratory.facts, "fp32", cache)
     assert not list(cache.folder.glob("*.engine"))
+
+
+@pytest.mark.parametrize("target", ["current", "SM99"])
+def test_building_ahead_for_the_gpu_that_is_here_fills_the_cache(
+    laboratory: Laboratory, cache: EngineCache, target: str
+) -> None:
+    reports = list(build_engines(target, folders=[laboratory.facts.folder], cache_dir=cache.folder))
+    assert [(report.ok, report.precision, report.note) for report in reports] == [
+        (True, "fp32", "cache: built"),
+        (True, "fp16", "cache: built"),
+    ]
+    with load_tensorrt(laboratory.facts, "fp16", cache) as engine:
+        assert engine.info.cache == "hit"

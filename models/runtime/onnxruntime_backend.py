@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped,unused-ignore]
@@ -60,7 +60,7 @@ class OnnxRuntimeEngine(Engine):
 
     def _run(self, inputs: Arrays) -> Arrays:
         names = list(self.facts.outputs)
-        return dict(zip(names, self._session.run(names, inputs)))
+        return dict(zip(names, self._session.run(names, inputs), strict=True))
 
     def _free(self) -> None:
         del self._session
@@ -86,8 +86,18 @@ def _options(facts: ModelFacts, threads: int | None) -> onnxruntime.SessionOptio
     return options
 
 
-def _check_tensors(model: str, specs: Mapping[str, TensorSpec], tensors: list[onnxruntime.NodeArg]) -> None:
-    found = {tensor.name: (len(tensor.shape), DTYPES.get(tensor.type)) for tensor in tensors}
-    expected = {name: (len(spec.shape), spec.dtype) for name, spec in specs.items()}
-    if found != expected:
-        raise BadWeights(f"{model}: model.yaml and model.onnx disagree: {expected} and {found} (rank, dtype)")
+def _check_tensors(model: str, specs: Mapping[str, TensorSpec], tensors: Sequence[onnxruntime.NodeArg]) -> None:
+    found = {tensor.name: tensor for tensor in tensors}
+    if found.keys() != specs.keys():
+        raise BadWeights(f"{model}: model.yaml names {sorted(specs)}, model.onnx has {sorted(found)}")
+    for name, spec in specs.items():
+        if not _fits(spec, found[name]):
+            raise BadWeights(f"{model}: model.yaml says {spec}, model.onnx has {found[name]}")
+
+
+def _fits(spec: TensorSpec, tensor: onnxruntime.NodeArg) -> bool:
+    if DTYPES.get(tensor.type) != spec.dtype or len(tensor.shape) != len(spec.shape):
+        return False
+    return all(
+        a == b for a, b in zip(spec.shape, tensor.shape, strict=True) if isinstance(a, int) and isinstance(b, int)
+    )

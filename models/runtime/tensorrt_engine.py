@@ -76,7 +76,10 @@ def _bytes(facts: ModelFacts, name: str, shape: tuple[int, ...]) -> int:
 def _check_tensors(trt: ModuleType, engine: Any, facts: ModelFacts, shapes: Mapping[str, tuple[int, ...]]) -> None:
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     specs = {**facts.inputs, **facts.outputs}
-    found = {name: (tuple(engine.get_tensor_shape(name)), trt.nptype(engine.get_tensor_dtype(name))) for name in names}
+    found = {
+        name: (tuple(engine.get_tensor_shape(name)), np.dtype(trt.nptype(engine.get_tensor_dtype(name))))
+        for name in names
+    }
     expected = {name: (shape, specs[name].dtype) for name, shape in shapes.items()}
     if found != expected:
         raise BadEngine(f"its tensors are {found}, expected are {expected}")

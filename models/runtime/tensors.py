@@ -51,7 +51,7 @@ def _check_input(spec: TensorSpec, array: object, sizes: dict[str, int], capacit
         raise ValueError(f"input '{spec.name}' has dtype {array.dtype}; expected {spec.dtype}")
     if array.ndim != len(spec.shape):
         raise ValueError(f"input '{spec.name}' has shape {array.shape}; expected {spec}")
-    for axis, length in zip(spec.shape, array.shape):
+    for axis, length in zip(spec.shape, array.shape, strict=True):
         expected = sizes.setdefault(axis, length) if isinstance(axis, str) else axis
         if length != expected:
             raise ValueError(f"input '{spec.name}' has shape {array.shape}; expected {spec} with {axis} = {expected}")
