@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Brings up every perception node, and RViz on request: ros2 launch perception_nodes perception.launch.py rviz:=true"""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.conditions import IfCondition
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+SHARE = FindPackageShare("perception_nodes")
+
+ARGUMENTS = {  # name: default, description
+    "namespace": ("", "namespace of the nodes and their relative topics"),
+    "points": ("points", "topic of the clouds (sensor_msgs/PointCloud2)"),
+    "use_sim_time": ("false", "time from /clock, as with ros2 bag play --clock"),
+    "autostart": ("", "configure and activate at once; empty: as each node's file says"),
+    "backend": ("", "auto, onnxruntime or tensorrt; empty: as each node's file says"),
+    "log_level": ("info", "debug, info, warn, error or fatal"),
+    "detection": ("true", "run the detection node"),
+    "detection_params": (PathJoinSubstitution([SHARE, "config", "detection.yaml"]), "its YAML file of parameters"),
+    "rviz": ("false", "open RViz with this package's displays"),
+    "fixed_frame": ("base_link", "fixed frame of RViz"),
+}
+
+SHARED = ("namespace", "points", "use_sim_time", "autostart", "backend", "log_level")
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Each task's own launch file, switched by the argument of its name."""
+    declared = [DeclareLaunchArgument(n, default_value=d, description=text) for n, (d, text) in ARGUMENTS.items()]
+    return LaunchDescription([*declared, task("detection"), rviz()])
+
+
+def task(name: str) -> IncludeLaunchDescription:
+    """The launch file of a task with the shared arguments and its own parameter file."""
+    shared = [(argument, LaunchConfiguration(argument)) for argument in SHARED]
+    return IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(PathJoinSubstitution([SHARE, "launch", f"{name}.launch.py"])),
+        launch_arguments=[*shared, ("params_file", LaunchConfiguration(f"{name}_params"))],
+        condition=IfCondition(LaunchConfiguration(name)),
+    )
+
+
+def rviz() -> Node:
+    """RViz with this package's displays, in the same namespace as the nodes."""
+    displays = PathJoinSubstitution([SHARE, "rviz", "perception.rviz"])
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        namespace=LaunchConfiguration("namespace"),
+        arguments=["-d", displays, "-f", LaunchConfiguration("fixed_frame")],
+        parameters=[{"use_sim_time": LaunchConfiguration("use_sim_time")}],
+        remappings=[("points", LaunchConfiguration("points")), ("/tf", "tf"), ("/tf_static", "tf_static")],
+        condition=IfCondition(LaunchConfiguration("rviz")),
+    )
