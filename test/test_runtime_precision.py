@@ -185,5 +185,5 @@ def test_a_graph_with_branches_is_refused() -> None:
     )
     condition = helper.make_node("Constant", [], ["condition"], value=numpy_helper.from_array(np.array(True)))
     branch = helper.make_node("If", ["condition"], ["y"], name="/if", then_branch=body, else_branch=body)
-    with pytest.raises(ValueError, match=r"'/if' \(If\) holds a sub-graph"):
+    with pytest.raises(BadWeights, match=r"'/if' \(If\) holds a sub-graph"):
         convert([condition, branch], {}, ["y"])

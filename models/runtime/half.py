@@ -17,6 +17,8 @@ import numpy as np
 import onnx
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
+from .errors import BadWeights
+
 HEAVY = {"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"}
 FOLLOWING = {"Add", "Sub", "Mul", "Relu", "LeakyRelu", "Clip", "Gelu", "Erf", "Tanh", "BatchNormalization", "MaxPool"}
 MOVING = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Concat", "Gather", "Expand"}
@@ -26,7 +28,7 @@ SCATTERING = {"ScatterND", "ScatterElements"}
 def to_half(model: bytes, keep_fp32: Sequence[str] = ()) -> bytes:
     """Convert a serialised FP32 model; nodes whose name starts with a prefix in `keep_fp32` stay FP32.
 
-    Raises ValueError for a graph with sub-graphs (If, Loop), which static models do not have.
+    Raises BadWeights for a graph with sub-graphs (If, Loop), which static models do not have.
     """
     proto = onnx.shape_inference.infer_shapes(onnx.load_from_string(model))
     converted = _Converter(proto.graph, tuple(keep_fp32)).run()
@@ -71,7 +73,7 @@ class _Converter:
     def run(self) -> GraphProto:
         for node in self.graph.node:
             if any(attribute.HasField("g") for attribute in node.attribute):
-                raise ValueError(f"node '{node.name}' ({node.op_type}) holds a sub-graph; export a static model")
+                raise BadWeights(f"node '{node.name}' ({node.op_type}) holds a sub-graph; export a static model")
             converted = NodeProto()
             converted.CopyFrom(node)
             (self._emit_half if self._runs_in_half(node) else self._emit_full)(converted)
