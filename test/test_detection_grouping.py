@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+
 from perception_models.detection.grouping import SORTINGS, flatten_windows, snake_key
 
 WINDOW = 12

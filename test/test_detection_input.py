@@ -5,6 +5,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+
 from perception_models.detection.box_coding import cell_centres, decode, encode
 from perception_models.detection.preprocess import prepare
 from perception_models.detection.settings import DetectionSettings

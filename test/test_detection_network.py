@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compact network: attention against a loop, masks, batches, ONNX against torch, and a short run of the recipe."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+
 from perception_models.detection.box_coding import encode
 from perception_models.detection.data import collate, join_inputs, make_sample, turn_and_mirror
 from perception_models.detection.export import export, load_checkpoint
@@ -120,7 +120,11 @@ def test_focal_loss_is_silent_where_nothing_is_learnt_and_small_when_right() -> 
 
 def test_select_boxes_keeps_the_peak_and_suppresses_its_neighbour() -> None:
     size = SMALL.grid.size // SMALL.stride
-    heatmap, box, iou = np.full((3, size, size), 1e-3, np.float32), np.zeros((10, size, size), np.float32), np.ones((size, size))
+    heatmap, box, iou = (
+        np.full((3, size, size), 1e-3, np.float32),
+        np.zeros((10, size, size), np.float32),
+        np.ones((size, size)),
+    )
     box[3:6] = np.log([4.0, 2.0, 1.5])[:, None, None]
     box[7] = box[9] = 1
     heatmap[0, 10, 10], heatmap[0, 10, 12], heatmap[1, 30, 30] = 0.81, 0.64, 0.49
@@ -154,7 +158,8 @@ def test_a_short_run_of_the_recipe_learns_is_resumable_and_exports(tmp_path: Pat
 
 
 def test_the_network_can_fit_one_scene(frame) -> None:  # type: ignore[no-untyped-def]
-    """Any mistake between targets, losses and decoding shows here: after some steps on one scene its vehicles are found."""
+    """Any mistake between targets, losses and decoding shows here: after some steps on one scene its vehicles are
+    found."""
     from perception_models.detection.train import Trainer
 
     sample = make_sample(frame, np.random.default_rng(0), SMALL)

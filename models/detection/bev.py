@@ -56,7 +56,8 @@ def double(x: Tensor) -> Tensor:
 
 
 class CentreHead(nn.Module):
-    """Heat map of box centres, box parameters and predicted IoU at each cell (CenterPoint's head with an IoU branch)."""
+    """Heat map of box centres, box parameters and predicted IoU at each cell (CenterPoint's head with an IoU
+    branch)."""
 
     BOX_CHANNELS = 10  # offset x y (cells), z (m), log l w h, sin and cos of twice the yaw, sin and cos of the yaw
 
@@ -69,13 +70,15 @@ class CentreHead(nn.Module):
         nn.init.constant_(self.heatmap.bias, -4.6)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, C, H, W) -> logits of the heat map (B, classes, H, W), box (B, 10, H, W), logits of the IoU (B, 1, H, W)."""
+        """(B, C, H, W) -> logits of the heat map (B, classes, H, W), box (B, 10, H, W), logits of the IoU (B, 1, H,
+        W)."""
         shared = self.shared(x)
         return self.heatmap(shared), self.box(shared), self.iou(shared)
 
 
 def scatter_to_bev(rows: Tensor, cells: Tensor, batch: int, size: int) -> Tensor:
-    """Write (P, C) pillar features to their cells -> (B, C, size, size). Padding rows carry the index B * size**2 and are dropped."""
+    """Write (P, C) pillar features to their cells -> (B, C, size, size). Padding rows carry the index B * size**2 and
+    are dropped."""
     area = batch * size * size
     dense = rows.new_zeros(area + 1, rows.shape[1])
     dense = torch.index_put(dense, (cells,), rows)

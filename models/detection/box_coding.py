@@ -21,7 +21,8 @@ def cell_centres(rows: Ints, columns: Ints, settings: DetectionSettings) -> Floa
 def encode(boxes: Floats, centres: Floats, settings: DetectionSettings) -> Floats:
     """Code (M, 10) of boxes (M, 7) seen from cells at `centres` (M, 2).
 
-    Offset in output cells, height in metres, logarithms of the sizes, sine and cosine of twice the yaw (the axis, which two
+    Offset in output cells, height in metres, logarithms of the sizes, sine and cosine of twice the yaw (the axis,
+    which two
     opposite headings share) and of the yaw (the heading).
     """
     offset = (boxes[:, :2] - centres) / (settings.grid.cell * settings.stride)
@@ -31,7 +32,8 @@ def encode(boxes: Floats, centres: Floats, settings: DetectionSettings) -> Float
 
 
 def decode(code: Floats, centres: Floats, settings: DetectionSettings) -> Floats:
-    """Boxes (M, 7) of codes (M, 10); inverse of `encode`. The axis gives the yaw, the heading only which end is the front."""
+    """Boxes (M, 7) of codes (M, 10); inverse of `encode`. The axis gives the yaw, the heading only which end is the
+    front."""
     xy = centres + code[:, :2] * (settings.grid.cell * settings.stride)
     size = np.exp(np.clip(code[:, 3:6], -3, 4))
     axis = np.arctan2(code[:, 6], code[:, 7]) / 2

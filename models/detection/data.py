@@ -24,7 +24,8 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass
 class Batch:
-    """`inputs` for `CompactDetector` (a batch of scans joined along their rows) and the targets of `draw_targets`, with flat cell
+    """`inputs` for `CompactDetector` (a batch of scans joined along their rows) and the targets of `draw_targets`,
+    with flat cell
     indices over (B, H, W); boxes (M, 7) and centres (M, 2) of the regressing cells stay in numpy."""
 
     size: int
@@ -49,7 +50,8 @@ class Sample:
 class SampleStream(IterableDataset[Sample]):
     """Endless augmented samples; each worker draws its own scenes from (seed, worker).
 
-    Casting rays costs more than turning a scan: each frame is used `USES` times, turned otherwise and among `POOL` others.
+    Casting rays costs more than turning a scan: each frame is used `USES` times, turned otherwise and among `POOL`
+    others.
     """
 
     POOL = 64
@@ -103,7 +105,9 @@ def collate(samples: list[Sample], settings: DetectionSettings) -> Batch:
     flat = np.concatenate([t.cells for t in targets])
     return Batch(
         size=len(samples),
-        inputs={name: torch.from_numpy(value) for name, value in join_inputs([s.tensors for s in samples], settings).items()},
+        inputs={
+            name: torch.from_numpy(value) for name, value in join_inputs([s.tensors for s in samples], settings).items()
+        },
         heatmap=torch.from_numpy(np.stack([t.heatmap for t in targets])),
         learn=torch.from_numpy(np.stack([t.learn for t in targets])),
         cells=torch.from_numpy(np.concatenate(positives)),

@@ -29,14 +29,14 @@ Arrays = dict[str, npt.NDArray[np.generic]]
 def load_checkpoint(path: Path) -> CompactDetector:
     """The averaged network of a training checkpoint, in evaluation mode."""
     state = torch.load(path, weights_only=True)
-    network = CompactDetector(
-        DetectionSettings.from_dict(state["settings"]), attention=state["recipe"]["attention"]
-    )
+    network = CompactDetector(DetectionSettings.from_dict(state["settings"]), attention=state["recipe"]["attention"])
     network.load_state_dict(state["average"])
     return network.eval()
 
 
-def export(network: CompactDetector, folder: Path, variant: str = "compact", figures: dict[str, Any] | None = None) -> Path:
+def export(
+    network: CompactDetector, folder: Path, variant: str = "compact", figures: dict[str, Any] | None = None
+) -> Path:
     """Write folder/model.onnx and folder/model.yaml, with `figures` in the latter -> path of the ONNX file.
 
     Raises ValueError when ONNX Runtime and torch differ by more than PARITY on a simulated scan.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flattened window attention: tokens sorted by window, cut into groups of equal size (FlatFormer, CVPR 2023, section 3)."""
+"""Flattened window attention: tokens sorted by window, cut into groups of equal size (FlatFormer, CVPR 2023, section
+3)."""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ class FlatBlock(nn.Module):
 
 
 class FlatFormerEncoder(nn.Module):
-    """Blocks of flattened window attention over sparse tokens. Keys equal the official `middle_encoder` at its size (128, 8, 256, 2)."""
+    """Blocks of flattened window attention over sparse tokens. Keys equal the official `middle_encoder` at its size
+    (128, 8, 256, 2)."""
 
     positions: Tensor
 
@@ -88,10 +90,11 @@ class FlatFormerEncoder(nn.Module):
         self.register_buffer("positions", window_positions(window, channels), persistent=False)
 
     def forward(self, x: Tensor, orders: Tensor, inverse: Tensor, positions: Tensor, token_bias: Tensor) -> Tensor:
-        """x (T, C), T a multiple of the group size; orders, inverse, positions (4, T) int64; token_bias (T,), 0 or MASKED -> (T, C)."""
+        """x (T, C), T a multiple of the group size; orders, inverse, positions (4, T) int64; token_bias (T,), 0 or
+        MASKED -> (T, C)."""
         channels = x.shape[1]
         for block in self.block_list:
-            for s, layer in enumerate(block.block):  # type: ignore[arg-type, union-attr]
+            for s, layer in enumerate(block.block):  # type: ignore[arg-type]
                 grouped = x[orders[s]].reshape(-1, self.group, channels)
                 located = self.positions[positions[s]].reshape(-1, self.group, channels).to(x.dtype)
                 bias = token_bias[orders[s]].reshape(-1, 1, 1, self.group)
@@ -100,7 +103,8 @@ class FlatFormerEncoder(nn.Module):
 
 
 def window_positions(window: int, channels: int) -> Tensor:
-    """Sinusoidal embedding of the in-window coordinates, half the channels for x and half for y -> (window * window, channels)."""
+    """Sinusoidal embedding of the in-window coordinates, half the channels for x and half for y -> (window * window,
+    channels)."""
     quarter = channels // 4
     frequency = torch.exp(torch.arange(quarter) * (-math.log(10000.0) / quarter))
     angle = torch.arange(window)[:, None] * frequency[None, :]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flattened window attention's index tensors, computed in numpy before the graph (FlatFormer, CVPR 2023, section 3.2)."""
+"""Flattened window attention's index tensors, computed in numpy before the graph (FlatFormer, CVPR 2023, section
+3.2)."""
 
 from __future__ import annotations
 
@@ -16,8 +17,10 @@ SORTINGS = ("x", "x_shift", "y", "y_shift")
 class Groups:
     """Where each token stands in each of the four sortings.
 
-    orders (4, T): orders[s, k] is the token at place k of sorting s; consecutive `group` places form one attention group.
-    inverse (4, T): the place of each token. positions (4, T): index of the in-window coordinates (y * window + x), in sorted order.
+    orders (4, T): orders[s, k] is the token at place k of sorting s; consecutive `group` places form one attention
+    group.
+    inverse (4, T): the place of each token. positions (4, T): index of the in-window coordinates (y * window + x), in
+    sorted order.
     """
 
     orders: Ints
@@ -26,7 +29,8 @@ class Groups:
 
 
 def snake_key(coordinates: Ints, window: int, sweep_x: bool) -> Ints:
-    """Sorting key of (T, 2) cell coordinates (x, y): windows sweep row by row in snake order, and so do the cells within a window."""
+    """Sorting key of (T, 2) cell coordinates (x, y): windows sweep row by row in snake order, and so do the cells
+    within a window."""
     major, minor = (coordinates[:, 1], coordinates[:, 0]) if sweep_x else (coordinates[:, 0], coordinates[:, 1])
     row, column = major // window, minor // window
     cell_major, cell_minor = (minor % window, major % window) if sweep_x else (minor % window, major % window)
@@ -40,9 +44,11 @@ def snake_key(coordinates: Ints, window: int, sweep_x: bool) -> Ints:
 
 
 def flatten_windows(coordinates: Ints, window: int, padded: int) -> Groups:
-    """Sort (T, 2) integer cell coordinates (x, y) four ways; the places from T to `padded` stay with the padding tokens at the end.
+    """Sort (T, 2) integer cell coordinates (x, y) four ways; the places from T to `padded` stay with the padding
+    tokens at the end.
 
-    Groups have equal size, not equal window: padding (masked as keys) only ever shares the last groups, also with fewer tokens than a group.
+    Groups have equal size, not equal window: padding (masked as keys) only ever shares the last groups, also with
+    fewer tokens than a group.
     """
     tokens = len(coordinates)
     orders = np.tile(np.arange(padded, dtype=np.int64), (len(SORTINGS), 1))

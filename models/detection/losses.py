@@ -29,14 +29,17 @@ def detection_loss(
     overlap = ((1 - aligned_iou(code, batch.codes, settings)) * batch.weights).sum() / objects
     quality = _true_iou(code, batch, settings)
     predicted = iou.flatten()[batch.cells]
-    iou_loss = (F.binary_cross_entropy_with_logits(predicted, quality, reduction="none") * batch.weights).sum() / objects
+    iou_loss = (
+        F.binary_cross_entropy_with_logits(predicted, quality, reduction="none") * batch.weights
+    ).sum() / objects
     total = focal + 2 * regression + 2 * overlap + 0.5 * iou_loss
     parts = {"heat": focal, "code": regression, "overlap": overlap, "iou": iou_loss}
     return total, {name: float(value.detach()) for name, value in parts.items()}
 
 
 def focal_loss(logits: Tensor, heat: Tensor, learn: Tensor) -> Tensor:
-    """Penalty-reduced focal loss (CornerNet) over heat maps (B, C, H, W); `learn` (B, H, W) is 0 where nothing is learnt."""
+    """Penalty-reduced focal loss (CornerNet) over heat maps (B, C, H, W); `learn` (B, H, W) is 0 where nothing is
+    learnt."""
     probability = torch.sigmoid(logits).clamp(1e-4, 1 - 1e-4)
     peak = (heat > 0.999).float()
     found = -torch.log(probability) * (1 - probability) ** 2 * peak
@@ -46,7 +49,8 @@ def focal_loss(logits: Tensor, heat: Tensor, learn: Tensor) -> Tensor:
 
 
 def aligned_iou(code: Tensor, target: Tensor, settings: DetectionSettings) -> Tensor:
-    """3D IoU (M,) of coded boxes in the frame of the true box, as if their yaws agreed: a smooth stand-in for the rotated IoU."""
+    """3D IoU (M,) of coded boxes in the frame of the true box, as if their yaws agreed: a smooth stand-in for the
+    rotated IoU."""
     side = settings.grid.cell * settings.stride
     axis = torch.atan2(target[:, 8], target[:, 9])
     dx, dy = ((code[:, k] - target[:, k]) * side for k in (0, 1))

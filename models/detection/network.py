@@ -27,7 +27,8 @@ OUTPUTS = ("heatmap", "box", "iou")
 
 
 class CompactDetector(nn.Module):
-    """All pillars carry an occupancy code; those that rise above the ground also attend to their points and to each other.
+    """All pillars carry an occupancy code; those that rise above the ground also attend to their points and to each
+    other.
 
     `attention=False` gives the plain pillar U-Net (max pooling, no attention) of the model card's comparison.
     """
@@ -64,7 +65,8 @@ class CompactDetector(nn.Module):
         token_bias: Tensor,
         batch: int = 1,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Tensors as in `NetworkInput` (for a batch: as `collate` joins them) -> the three maps of `CentreHead`, heat map and IoU as logits."""
+        """Tensors as in `NetworkInput` (for a batch: as `collate` joins them) -> the three maps of `CentreHead`, heat
+        map and IoU as logits."""
         code = self.code(torch.cat([occupancy.to(statistics.dtype), statistics], dim=1))
         count = points.shape[0]
         tokens = self.aggregate(points, point_bias, code[:count])

@@ -28,6 +28,15 @@ from perception_models.runtime.precision import save_samples
 OPSET = 17
 PARITY = 1e-3
 BOUNDS = {"heatmap": 0.05, "box": 0.1, "iou": 0.05}
+# As published: how heat and IoU make the score, and the overlaps of the suppression.
+SCORING = {
+    "dsvt_pillar_waymo": {
+        "heat_power": [0.32, 0.29, 0.35],
+        "iou_power": [0.68, 0.71, 0.65],
+        "nms_iou": [0.7, 0.6, 0.55],
+    },
+    "flatformer_waymo": {"heat_power": [1.0] * 3, "iou_power": [2.0] * 3, "nms_iou": [0.8, 0.55, 0.55]},
+}
 SYMBOLIC: dict[str, dict[int, str]] = {
     "point_features": {0: "points"},
     "point_last": {0: "points"},
@@ -104,7 +113,7 @@ def describe(detector: OfficialDetector, name: str, path: Path, example: Tensors
         "outputs": {key: {"shape": shape, "dtype": "float32"} for key, shape in shapes.items()},
         "capacity": _capacity(detector.settings),
         "precision_bound": BOUNDS,
-        "settings": {"official": name, "grid": asdict(detector.settings.grid), "classes": list(CLASSES), "stride": 1},
+        "settings": {"official": name, "grid": asdict(detector.settings.grid), "stride": 1, **SCORING[name]},
     }
 
 

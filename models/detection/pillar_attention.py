@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 
 class PointToPillarAttention(nn.Module):
-    """Cross-attention from one latent query a pillar to its points; the pillar's own code is added to the learnt latent."""
+    """Cross-attention from one latent query a pillar to its points; the pillar's own code is added to the learnt
+    latent."""
 
     def __init__(self, point_features: int, channels: int, heads: int, hidden: int = 32) -> None:
         super().__init__()

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from perception_models.detection.official_preprocess import OFFICIAL, prepare_official
 from perception_models.detection.postprocess import Thresholds, select_boxes
-from perception_models.detection.preprocess import prepare
+from perception_models.detection.preprocess import NetworkInput, prepare
 from perception_models.detection.settings import DetectionSettings
 from perception_models.runtime import Engine, EngineInfo, load_engine
 
@@ -21,7 +23,8 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 @dataclass(frozen=True)
 class Detections:
-    """boxes (K, 7) x y z l w h yaw in the cloud's frame (m, rad), scores (K,) 0 to 1, labels (K,) index into names; highest score first."""
+    """boxes (K, 7) x y z l w h yaw in the cloud's frame (m, rad), scores (K,) 0 to 1, labels (K,) index into names;
+    highest score first."""
 
     boxes: Floats
     scores: Floats
@@ -36,6 +39,7 @@ class Detector:
         self.engine = engine
         self.settings = settings
         self.thresholds = thresholds
+        self._prepare = _preparation(settings)
         self.timing: dict[str, float] = {}
         self.overflow = 0
 
@@ -46,11 +50,14 @@ class Detector:
         threads: int | None = None,
         precision: str = "fp32",
         score_threshold: float | tuple[float, ...] = 0.3,
-        nms_iou: float = 0.2,
+        nms_iou: float | tuple[float, ...] | None = None,
     ) -> Detector:
-        """Load a variant's weights: a folder name under `weights/`, or a path to a folder with model.onnx and model.yaml.
+        """Load a variant's weights: a folder name under `weights/`, or a path to a folder with model.onnx and
+        model.yaml.
 
-        score_threshold: one for all classes or one a class; nms_iou: bird's-eye overlap above which the lower score goes.
+        score_threshold and nms_iou: one for all classes or one a class; nms_iou is the bird's-eye overlap above which
+        the
+        lower score goes (the model's own if None).
         """
         named = WEIGHTS / variant
         weights = named if named.is_dir() else Path(variant)
@@ -64,13 +71,14 @@ class Detector:
         return self.engine.info
 
     def detect(self, points: Floats) -> Detections:
-        """Detect in points (N, 4) float32 x y z intensity (m, sensor frame: x forward, y left, z up, origin at the sensor).
+        """Detect in points (N, 4) float32 x y z intensity (m, sensor frame: x forward, y left, z up, origin at the
+        sensor).
 
         Non-finite points are left out; an empty cloud gives no detections. Raises ValueError for another shape or type.
         """
         _check(points)
         began = time.perf_counter()
-        network_input = prepare(points, self.settings, self.engine.pads_to_capacity)
+        network_input = self._prepare(points, self.engine.pads_to_capacity)
         self.overflow = network_input.overflow
         prepared = time.perf_counter()
         outputs = self.engine(**{name: network_input.tensors[name] for name in self.engine.facts.inputs})
@@ -89,6 +97,13 @@ class Detector:
     def close(self) -> None:
         """Free the engine; the detector cannot be used afterwards."""
         self.engine.close()
+
+
+def _preparation(settings: DetectionSettings) -> Callable[[Floats, bool], NetworkInput]:
+    if settings.official:
+        official = OFFICIAL[settings.official]
+        return lambda points, pad: prepare_official(points, official, pad)
+    return lambda points, pad: prepare(points, settings, pad)
 
 
 def _check(points: Floats) -> None:

@@ -15,29 +15,36 @@ from perception_models.geometry.nms import nms_bev
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 CANDIDATES = 300
-IOU_POWER = 0.5  # score = heat ** (1 - power) * iou ** power
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Run-time tuning: lowest score kept (one, or one a class) and the overlap from which the lower score is suppressed."""
+    """Run-time tuning, one value or one a class: the lowest score kept, and the overlap from which the lower score
+    goes.
+
+    No nms_iou: the model's own.
+    """
 
     score: float | tuple[float, ...] = 0.3
-    nms_iou: float = 0.2
+    nms_iou: float | tuple[float, ...] | None = None
 
 
 def select_boxes(
     heatmap: Floats, box: Floats, iou: Floats, settings: DetectionSettings, thresholds: Thresholds
 ) -> tuple[Floats, Floats, Ints]:
     """heatmap (C, H, W), box (10, H, W), iou (H, W) -> boxes (K, 7), scores (K,), labels (K,), highest score first."""
-    score_map = heatmap ** (1 - IOU_POWER) * iou[None] ** IOU_POWER
+    heat_power, iou_power = (
+        np.asarray(power, np.float32)[:, None, None] for power in (settings.heat_power, settings.iou_power)
+    )
+    score_map = heatmap**heat_power * iou[None] ** iou_power
     lowest = np.broadcast_to(np.asarray(thresholds.score, np.float32), len(heatmap))
+    overlap = np.broadcast_to(settings.nms_iou if thresholds.nms_iou is None else thresholds.nms_iou, len(heatmap))
     labels, rows, columns = np.nonzero(_is_peak(heatmap) & (score_map >= lowest[:, None, None]))
     scores = score_map[labels, rows, columns]
     best = np.argsort(-scores, kind="stable")[:CANDIDATES]
     labels, rows, columns, scores = labels[best], rows[best], columns[best], scores[best]
     boxes = decode(box[:, rows, columns].T, cell_centres(rows, columns, settings), settings)
-    kept = _suppress(boxes, scores, labels, thresholds.nms_iou)
+    kept = _suppress(boxes, scores, labels, overlap)
     return boxes[kept], scores[kept], labels[kept]
 
 
@@ -50,10 +57,10 @@ def _is_peak(heatmap: Floats) -> npt.NDArray[np.bool_]:
     return np.asarray(heatmap >= around)
 
 
-def _suppress(boxes: Floats, scores: Floats, labels: Ints, threshold: float) -> Ints:
+def _suppress(boxes: Floats, scores: Floats, labels: Ints, overlap: npt.NDArray[np.floating]) -> Ints:
     """Suppression within each class; the result keeps the order of falling scores."""
     kept = []
     for label in np.unique(labels):
         of_class = np.flatnonzero(labels == label)
-        kept.append(of_class[nms_bev(boxes[of_class], scores[of_class], threshold, CANDIDATES)])
+        kept.append(of_class[nms_bev(boxes[of_class], scores[of_class], float(overlap[label]), CANDIDATES)])
     return np.sort(np.concatenate(kept)) if kept else np.zeros(0, np.int64)

@@ -30,7 +30,8 @@ class NetworkInput:
     """Input tensors of one scan: P pillar rows of which the first T are attention tokens, both counts padded.
 
     tensors: occupancy (P, bits) uint8; statistics (P, 10) float32; cells (P,) int64 (grid.size**2 for padding rows);
-    points (T, K, 5) float32; point_bias (T, K) float32 (0 or -1e4); orders, inverse, positions (4, T) int64; token_bias (T,) float32.
+    points (T, K, 5) float32; point_bias (T, K) float32 (0 or -1e4); orders, inverse, positions (4, T) int64;
+    token_bias (T,) float32.
     overflow: pillars and tokens left out because they exceed the model's capacity.
     """
 
@@ -122,7 +123,8 @@ def _statistics(pillars: Pillars, ground: Floats, settings: DetectionSettings) -
 def _token_points(
     pillars: Pillars, ground: Floats, rows: Ints, settings: DetectionSettings
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Points of the tokens as offsets from the pillar's centre (in pillar sides), height, height over ground, intensity."""
+    """Points of the tokens as offsets from the pillar's centre (in pillar sides), height, height over ground,
+    intensity."""
     sampled, mask = sample_points(pillars, rows, settings.points_per_pillar)
     centres = settings.grid.centres(pillars.cells[rows])
     features = np.empty((*mask.shape, POINT_FEATURES), np.float32)

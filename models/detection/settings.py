@@ -28,6 +28,10 @@ class DetectionSettings:
     group: int = 64
     window: int = 12
     stride: int = 2  # of the output map, in pillars
+    heat_power: tuple[float, ...] = (0.5, 0.5, 0.5)  # score = heat ** heat_power * iou ** iou_power, by class
+    iou_power: tuple[float, ...] = (0.5, 0.5, 0.5)
+    nms_iou: tuple[float, ...] = (0.2, 0.2, 0.2)
+    official: str = ""  # a published detector that brings input tensors of its own, see official_preprocess.OFFICIAL
     max_pillars: int = 22528
     max_tokens: int = 8192
 
@@ -38,9 +42,7 @@ class DetectionSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for model.yaml."""
-        values = asdict(self)
-        values["classes"] = list(self.classes)
-        return values
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> DetectionSettings:
@@ -48,7 +50,6 @@ class DetectionSettings:
         unknown = set(values) - {f.name for f in fields(DetectionSettings)}
         if unknown:
             raise ValueError(f"unknown detection settings {sorted(unknown)}; update perception_nodes to use this model")
-        known = dict(values)
-        known["grid"] = PillarGrid(**known.get("grid", {}))
-        known["classes"] = tuple(known.get("classes", CLASSES))
+        known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        known["grid"] = PillarGrid(**values.get("grid", {}))
         return DetectionSettings(**known)

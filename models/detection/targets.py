@@ -19,7 +19,8 @@ POSITIVE_HEAT = 0.35
 
 @dataclass(frozen=True)
 class Targets:
-    """heatmap (classes, H, W); learn (H, W) is 0 where nothing is learnt; the M regressing cells: flat index row * W + column,
+    """heatmap (classes, H, W); learn (H, W) is 0 where nothing is learnt; the M regressing cells: flat index row * W +
+    column,
     code (M, 10), weight (M,), box (M, 7)."""
 
     heatmap: Floats
@@ -53,7 +54,8 @@ def draw_targets(boxes: Floats, labels: Ints, num_points: Ints, settings: Detect
 
 
 def _patch(box: Floats, size: int, settings: DetectionSettings) -> tuple[Ints, Ints, Floats]:
-    """Cells around a box and their heat: a Gaussian as long and wide as the box suggests, exactly 1 at the nearest cell."""
+    """Cells around a box and their heat: a Gaussian as long and wide as the box suggests, exactly 1 at the nearest
+    cell."""
     side = settings.grid.cell * settings.stride
     centre = np.floor((box[:2] + settings.grid.extent) / side).astype(np.int64)
     reach = int(np.ceil(max(box[3], 1.5) / 2 / side)) + 1
@@ -70,6 +72,11 @@ def _patch(box: Floats, size: int, settings: DetectionSettings) -> tuple[Ints, I
 
 def _join(positives: list[tuple[Ints, Floats, Floats, Floats]]) -> tuple[Ints, Floats, Floats, Floats]:
     if not positives:
-        return np.zeros(0, np.int64), np.zeros((0, 10), np.float32), np.zeros(0, np.float32), np.zeros((0, 7), np.float32)
+        return (
+            np.zeros(0, np.int64),
+            np.zeros((0, 10), np.float32),
+            np.zeros(0, np.float32),
+            np.zeros((0, 7), np.float32),
+        )
     cells, codes, weights, boxes = (np.concatenate(parts) for parts in zip(*positives, strict=True))
     return cells, codes, weights, boxes

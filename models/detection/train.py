@@ -23,7 +23,8 @@ from perception_models.detection.settings import DetectionSettings
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. `minutes` of training time in all (over every resumption) end with a linear decay of the last `decay` part."""
+    """How to train. `minutes` of training time in all (over every resumption) end with a linear decay of the last
+    `decay` part."""
 
     seed: int = 1
     minutes: float = 90.0
@@ -150,7 +151,9 @@ class Log:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of the recipe."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="where checkpoint.pt and log.jsonl go; an existing checkpoint is resumed")
+    parser.add_argument(
+        "folder", type=Path, help="where checkpoint.pt and log.jsonl go; an existing checkpoint is resumed"
+    )
     parser.add_argument("--minutes", type=float, default=Recipe.minutes, help="training time in all")
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--workers", type=int, default=Recipe.workers, help="processes that simulate")

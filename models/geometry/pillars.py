@@ -14,7 +14,8 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PillarGrid:
-    """A square grid around the sensor. `extent` is half its side (m), `cell` a pillar's side (m); heights are in the sensor frame."""
+    """A square grid around the sensor. `extent` is half its side (m), `cell` a pillar's side (m); heights are in the
+    sensor frame."""
 
     extent: float = 51.2
     cell: float = 0.32
@@ -27,7 +28,8 @@ class PillarGrid:
         return round(2 * self.extent / self.cell)
 
     def inside(self, points: Floats) -> npt.NDArray[np.bool_]:
-        """Which of the (N, >=3) points are finite and within the grid -> (N,). NaN compares false, so it falls out here."""
+        """Which of the (N, >=3) points are finite and within the grid -> (N,). NaN compares false, so it falls out
+        here."""
         x, y, z = points[:, 0], points[:, 1], points[:, 2]
         return (np.abs(x) < self.extent) & (np.abs(y) < self.extent) & (z > self.z_low) & (z < self.z_high)
 
@@ -56,12 +58,12 @@ class Pillars:
     @property
     def lowest(self) -> Floats:
         """Height of each pillar's lowest point (P,), m."""
-        return self.points[self.starts, 2]
+        return np.asarray(self.points[self.starts, 2])
 
     @property
     def highest(self) -> Floats:
         """Height of each pillar's highest point (P,), m."""
-        return self.points[self.starts + self.counts - 1, 2]
+        return np.asarray(self.points[self.starts + self.counts - 1, 2])
 
     def mean(self, column: int) -> Floats:
         """Mean of one column of the points over each pillar (P,)."""
@@ -83,7 +85,8 @@ def group_into_pillars(points: Floats, grid: PillarGrid) -> Pillars:
 
 
 def sample_points(pillars: Pillars, rows: Ints, per_pillar: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """At most `per_pillar` points of each chosen pillar, evenly spread over its heights -> (R, per_pillar, 4), mask (R, per_pillar)."""
+    """At most `per_pillar` points of each chosen pillar, evenly spread over its heights -> (R, per_pillar, 4), mask
+    (R, per_pillar)."""
     counts = pillars.counts[rows][:, None]
     slot = np.arange(per_pillar)[None, :]
     spread = np.where(counts > per_pillar, slot * counts // per_pillar, slot)
@@ -92,8 +95,11 @@ def sample_points(pillars: Pillars, rows: Ints, per_pillar: int) -> tuple[Floats
     return pillars.points[index] * mask[..., None], mask
 
 
-def occupancy(pillars: Pillars, grid: PillarGrid, divisions: int, z_low: float, z_step: float, slices: int) -> npt.NDArray[np.uint8]:
-    """Which sub-cells of each pillar hold a point: `divisions` squared columns of `slices` height slices -> (P, divisions**2 * slices).
+def occupancy(
+    pillars: Pillars, grid: PillarGrid, divisions: int, z_low: float, z_step: float, slices: int
+) -> npt.NDArray[np.uint8]:
+    """Which sub-cells of each pillar hold a point: `divisions` squared columns of `slices` height slices -> (P,
+    divisions**2 * slices).
 
     What lies below the first or above the last slice counts into it.
     """
@@ -107,7 +113,8 @@ def occupancy(pillars: Pillars, grid: PillarGrid, divisions: int, z_low: float, 
 
 
 def local_ground(pillars: Pillars, grid: PillarGrid, window: int) -> Floats:
-    """Lowest point within a `window` x `window` neighbourhood of pillars (odd) around each pillar -> (P,) heights, m."""
+    """Lowest point within a `window` x `window` neighbourhood of pillars (odd) around each pillar -> (P,) heights,
+    m."""
     size, reach = grid.size, window // 2
     lowest = np.full(size * size, np.inf, np.float32)
     lowest[pillars.cells] = pillars.lowest
