@@ -11,7 +11,7 @@ from perception_models.simulation.shapes import Mesh
 
 @dataclass(frozen=True)
 class ActorModel:
-    """A kind of object that can be placed; its body fills size (l, w, h) exactly, origin on the ground below its centre."""
+    """An object that can be placed; its body fills size (l, w, h), its origin is on the ground below its centre."""
 
     label: int
     kind: str

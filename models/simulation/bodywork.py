@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CarForm:
-    """Proportions of a car; lengths in metres, positions as a share of the length from the front, heights as a share of the height."""
+    """Proportions of a car: sizes in metres; positions as shares of the length from the front, or of the height."""
 
     length: float
     width: float
@@ -42,7 +42,9 @@ class CarForm:
 
 def car(form: CarForm, rng: np.random.Generator) -> Mesh:
     """The whole car, filling length x width x height exactly; only its mirrors reach beyond."""
-    body = merge([_lower_body(form, rng), _glasshouse(form, rng), *_wheels(form), *_interior(form, rng), *_plates(form)])
+    body = merge(
+        [_lower_body(form, rng), _glasshouse(form, rng), *_wheels(form), *_interior(form, rng), *_plates(form)]
+    )
     if form.open_bed:
         body = merge([body, *_bed(form)])
     return merge([body.fitted(form.length, form.width, form.height), *_mirrors(form, rng)])
@@ -54,14 +56,22 @@ def _deck(form: CarForm, x: Array, rng: np.random.Generator) -> Array:
     rear = form.belt * h * rng.uniform(0.97, 1.04)
     knots = [form.x(1.0), form.x(0.985), form.x(0.93), form.x(form.hood), form.x(0.05), form.x(0.012), form.x(0.0)]
     tail = 0.92 if form.tail < 0.93 else 0.98
-    heights = [rear * 0.86, rear * tail, rear, form.belt * h, form.nose * h, form.nose * h * 0.93, form.nose * h * rng.uniform(0.78, 0.88)]
+    heights = [
+        rear * 0.86,
+        rear * tail,
+        rear,
+        form.belt * h,
+        form.nose * h,
+        form.nose * h * 0.93,
+        form.nose * h * rng.uniform(0.78, 0.88),
+    ]
     return np.interp(x, knots, heights)
 
 
 def _stations(form: CarForm) -> Array:
     """Where the body is cut: dense at the ends and over the wheel arches."""
     ends = np.array([0.0, 0.006, 0.02, 0.045, 0.085])
-    arch = form.wheel_radius * 1.12 * np.array([-1.02, -0.98, -0.72, -0.35, 0.0, 0.35, 0.72, 0.98, 1.02])
+    arch = form.wheel_radius * 1.12 * np.array([-1.02, -0.98, -0.6, 0.0, 0.6, 0.98, 1.02])
     middle = np.array([form.hood, 0.5, 0.62])
     shares = np.concatenate([ends, middle, 1.0 - ends])
     x = np.concatenate([form.x(0.0) - shares * form.length, *(a + arch for a in form.axles)])
@@ -76,12 +86,29 @@ def _lower_body(form: CarForm, rng: np.random.Generator) -> Mesh:
     w = half * (1 - bow * along ** rng.uniform(2.6, 4.5))
     sill = form.clearance + rng.uniform(0.05, 0.16) * along**4
     radius = form.wheel_radius * 1.12
-    arch = np.max([np.sqrt(np.clip(radius**2 - (x - a) ** 2, 0, None)) + form.wheel_radius * (np.abs(x - a) < radius) for a in form.axles], axis=0)
+    arch = np.max(
+        [
+            np.sqrt(np.clip(radius**2 - (x - a) ** 2, 0, None)) + form.wheel_radius * (np.abs(x - a) < radius)
+            for a in form.axles
+        ],
+        axis=0,
+    )
     bulge = rng.uniform(0.42, 0.60)
     middle = np.maximum(sill + bulge * (top - sill), np.minimum(arch + 0.06, top - 0.06))
     y = np.stack([0 * w, 0.70 * w, 0.94 * w, 0.985 * w, w, 0.975 * w, 0.91 * w, 0 * w], axis=1)
-    z = np.stack([sill, sill, np.maximum(sill, arch), np.maximum(sill + 0.12 * (top - sill), arch + 0.02), middle,
-                  top - 0.05, top, top + rng.uniform(0.0, 0.04)], axis=1)
+    z = np.stack(
+        [
+            sill,
+            sill,
+            np.maximum(sill, arch),
+            np.maximum(sill + 0.12 * (top - sill), arch + 0.02),
+            middle,
+            top - 0.05,
+            top,
+            top + rng.uniform(0.0, 0.04),
+        ],
+        axis=1,
+    )
     half_ring = np.stack([np.broadcast_to(x[:, None], y.shape), y, z], axis=-1)
     ring = np.concatenate([half_ring, half_ring[:, -2:0:-1] * [1, -1, 1]], axis=1)
     skin = surface(ring, Material.PAINT, closed=True)
@@ -111,7 +138,9 @@ def _glasshouse(form: CarForm, rng: np.random.Generator) -> Mesh:
     power = 2.0 / rng.uniform(4.0, 7.0)
     across, along = (np.sign(f) * np.abs(f) ** power for f in (np.sin(angle), np.cos(angle)))
     x = (front + rear)[:, None] / 2 + (front - rear)[:, None] / 2 * along
-    rings = np.stack([x, half[:, None] * across, np.broadcast_to((belt + level * (h - belt))[:, None], x.shape)], axis=-1)
+    rings = np.stack(
+        [x, half[:, None] * across, np.broadcast_to((belt + level * (h - belt))[:, None], x.shape)], axis=-1
+    )
     cells = _glazing(form, 0.5 * (rings[:, :, 0] + np.roll(rings[:, :, 0], -1, axis=1))[:-1], angle, rng)
     return merge([surface(rings, cells, closed=True), fan(rings[-1], Material.PAINT)])
 
@@ -132,8 +161,9 @@ def _glazing(form: CarForm, x: Array, angle: Array, rng: np.random.Generator) ->
 def _wheels(form: CarForm) -> list[Mesh]:
     radius, half = form.wheel_radius, form.width / 2
     return [
-        tube([a, s * (half - 0.015), radius], [a, s * (half - 0.22), radius], radius, radius, Material.TYRE, 12)
-        for a in form.axles for s in (-1, 1)
+        tube([a, s * (half - 0.015), radius], [a, s * (half - 0.22), radius], radius, radius, Material.TYRE, 10)
+        for a in form.axles
+        for s in (-1, 1)
     ]
 
 
@@ -146,12 +176,26 @@ def _interior(form: CarForm, rng: np.random.Generator) -> list[Mesh]:
     rows = np.arange(start - 1.25, end + 0.35, -rng.uniform(0.8, 0.95))[: 2 if form.glazed_to == 1.0 else 1]
     for row in rows:
         for side in (-0.25, 0.25):
-            parts.append(box([0.5, 0.48, 0.25], [row + 0.2, side * width * 1.1, form.clearance + 0.3], Material.INTERIOR))
-            parts.append(box([0.14, 0.48, 0.62], [row - 0.1, side * width * 1.1, form.clearance + 0.62], Material.INTERIOR))
-            parts.append(box([0.1, 0.24, 0.2], [row - 0.12, side * width * 1.1, min(belt + 0.16, form.height - 0.2)], Material.INTERIOR))
+            parts.append(
+                box([0.5, 0.48, 0.25], [row + 0.2, side * width * 1.1, form.clearance + 0.3], Material.INTERIOR)
+            )
+            parts.append(
+                box([0.14, 0.48, 0.62], [row - 0.1, side * width * 1.1, form.clearance + 0.62], Material.INTERIOR)
+            )
+            parts.append(
+                box(
+                    [0.1, 0.24, 0.2],
+                    [row - 0.12, side * width * 1.1, min(belt + 0.16, form.height - 0.2)],
+                    Material.INTERIOR,
+                )
+            )
     if rng.random() < 0.4 and len(rows):
         parts.append(ellipsoid([0.13, 0.21, 0.35], [rows[0], 0.27 * width, belt - 0.05], Material.CLOTH, 6))
-        parts.append(ellipsoid([0.10, 0.09, 0.12], [rows[0], 0.27 * width, min(belt + 0.32, form.height - 0.16)], Material.SKIN, 6))
+        parts.append(
+            ellipsoid(
+                [0.10, 0.09, 0.12], [rows[0], 0.27 * width, min(belt + 0.32, form.height - 0.16)], Material.SKIN, 6
+            )
+        )
     return parts
 
 
@@ -159,7 +203,11 @@ def _plates(form: CarForm) -> list[Mesh]:
     """Number plates and lamps: the bright returns of a car."""
     parts = [box([0.01, 0.5, 0.11], [s * (form.length / 2 - 0.003), 0, 0.42], Material.RETRO) for s in (-1, 1)]
     lamp = form.nose * form.height * 0.84
-    parts += [box([0.03, 0.25, 0.1], [s * form.length * 0.478, t * form.width * 0.37, lamp], Material.RETRO) for s in (-1, 1) for t in (-1, 1)]
+    parts += [
+        box([0.03, 0.25, 0.1], [s * form.length * 0.478, t * form.width * 0.37, lamp], Material.RETRO)
+        for s in (-1, 1)
+        for t in (-1, 1)
+    ]
     return parts
 
 
@@ -174,4 +222,4 @@ def _bed(form: CarForm) -> list[Mesh]:
 
 def _mirrors(form: CarForm, rng: np.random.Generator) -> list[Mesh]:
     out, up = form.width / 2 + rng.uniform(0.02, 0.07), form.belt * form.height + 0.06
-    return [ellipsoid([0.07, 0.1, 0.07], [form.x(form.hood + 0.09), s * out, up], Material.PAINT, 6) for s in (-1, 1)]
+    return [ellipsoid([0.07, 0.1, 0.07], [form.x(form.hood + 0.09), s * out, up], Material.PAINT, 4) for s in (-1, 1)]

@@ -21,7 +21,11 @@ def building(rng: Rng, length: float) -> Mesh:
         parts += _shop_interior(rng, length)
         body = box([length, depth, height - storey], [0, depth / 2 + thick, (height + storey) / 2], Material.WALL)
         back = box([length, 0.2, storey], [0, rng.uniform(2.0, 5.0), storey / 2], Material.WALL)
-        parts[0] = merge([body, back]) if floors > 1 else merge([back, box([length, depth, 0.2], [0, depth / 2, storey], Material.WALL)])
+        parts[0] = (
+            merge([body, back])
+            if floors > 1
+            else merge([back, box([length, depth, 0.2], [0, depth / 2, storey], Material.WALL)])
+        )
     if rng.random() < 0.5:
         parts.append(_gable_roof(length, depth, height, rng.uniform(1.5, 4.0)))
     parts += _relief(rng, length, floors, storey)
@@ -43,7 +47,13 @@ def _facade(rng: Rng, length: float, floors: int, storey: float, recess: float, 
         low = 0.15 if shop and floor == 0 else sill
         parts.append(box([length, thick, low], [0, thick / 2 + 0.01, floor * storey + low / 2], Material.WALL))
         parts.append(box([length, thick, 0.5], [0, thick / 2 + 0.01, (floor + 1) * storey - 0.25], Material.WALL))
-        parts.append(box([length, 0.02, storey - 0.5 - low], [0, min(recess, thick - 0.03), floor * storey + low + (storey - 0.5 - low) / 2], Material.GLASS))
+        parts.append(
+            box(
+                [length, 0.02, storey - 0.5 - low],
+                [0, min(recess, thick - 0.03), floor * storey + low + (storey - 0.5 - low) / 2],
+                Material.GLASS,
+            )
+        )
     return parts
 
 
@@ -51,13 +61,21 @@ def _shop_interior(rng: Rng, length: float) -> list[Mesh]:
     parts = []
     for _ in range(int(length * rng.uniform(0.2, 0.8))):
         size = rng.uniform([0.3, 0.3, 0.4], [2.0, 0.9, 1.8])
-        parts.append(box(size, [rng.uniform(-0.45, 0.45) * length, rng.uniform(0.8, 2.0), size[2] / 2], Material.INTERIOR))
+        parts.append(
+            box(size, [rng.uniform(-0.45, 0.45) * length, rng.uniform(0.8, 2.0), size[2] / 2], Material.INTERIOR)
+        )
     return parts
 
 
 def _relief(rng: Rng, length: float, floors: int, storey: float) -> list[Mesh]:
     """Doorsteps, balconies, pilasters, drain pipes."""
-    parts = [box([rng.uniform(1.0, 2.0), rng.uniform(0.4, 1.4), 0.3], [rng.uniform(-0.4, 0.4) * length, -0.4, 0.12], Material.CONCRETE)]
+    parts = [
+        box(
+            [rng.uniform(1.0, 2.0), rng.uniform(0.4, 1.4), 0.3],
+            [rng.uniform(-0.4, 0.4) * length, -0.4, 0.12],
+            Material.CONCRETE,
+        )
+    ]
     for _ in range(rng.integers(0, 4)):
         x, width, out = rng.uniform(-0.42, 0.42) * length, rng.uniform(1.2, 3.0), rng.uniform(0.3, 1.3)
         floor = rng.integers(0, floors) * storey
@@ -69,5 +87,12 @@ def _relief(rng: Rng, length: float, floors: int, storey: float) -> list[Mesh]:
 
 def _gable_roof(length: float, depth: float, height: float, rise: float) -> Mesh:
     x, low, high, mid = length / 2 + 0.3, 0.0, depth + 0.6, depth / 2 + 0.3
-    corners = [[-x, low, height], [x, low, height], [x, high, height], [-x, high, height], [-x, mid, height + rise], [x, mid, height + rise]]
+    corners = [
+        [-x, low, height],
+        [x, low, height],
+        [x, high, height],
+        [-x, high, height],
+        [-x, mid, height + rise],
+        [x, mid, height + rise],
+    ]
     return make(corners, [[0, 1, 5], [0, 5, 4], [3, 4, 5], [3, 5, 2], [0, 4, 3], [1, 2, 5]], Material.CONCRETE)

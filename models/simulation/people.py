@@ -106,7 +106,11 @@ def random_cyclist(rng: Rng) -> ActorModel:
         knee = [foot[0] * 0.3 + 0.22, side * 0.13, foot[2] * 0.5 + 0.50]
         parts += _limb([[-0.22, side * 0.1, 0.95], knee, foot], [0.09, 0.07, 0.045], Material.CLOTH)
         reach = [shoulder[0], side * 0.19, shoulder[2] - 0.05]
-        parts += _limb([reach, [(reach[0] + 0.36) / 2, side * 0.28, 1.12], [0.36, side * 0.25, 1.04]], [0.055, 0.045, 0.035], Material.CLOTH)
+        parts += _limb(
+            [reach, [(reach[0] + 0.36) / 2, side * 0.28, 1.12], [0.36, side * 0.25, 1.04]],
+            [0.055, 0.045, 0.035],
+            Material.CLOTH,
+        )
     if rng.random() < 0.2:
         parts.append(box([0.25, 0.3, 0.3], [-0.55, 0, 0.85], Material.CLOTH))
     mesh, size = _grounded(merge(parts).transformed(np.eye(3) * rng.uniform(0.92, 1.06)))

@@ -5,12 +5,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception_models.simulation.frame import LidarFrame
-from perception_models.simulation.scan import Motion, Unit
+from perception_models.simulation.layout import random_street
+from perception_models.simulation.scan import Motion, mounted
 from perception_models.simulation.scene import Placed, Scene, assemble
 from perception_models.simulation.sensors import SENSORS
-from perception_models.simulation.street import Street, random_street
+from perception_models.simulation.street import Street
 from perception_models.simulation.sweep import sweep
 from perception_models.simulation.traffic import Placement, default_pool
+from perception_models.simulation.unit import Conditions, Shadow, Unit
 
 Rng = np.random.Generator
 
@@ -18,13 +20,16 @@ Rng = np.random.Generator
 class FrameSampler:
     """Draws training frames; equal seeds give equal sequences."""
 
-    def __init__(self, seed: int, hdl64_share: float = 0.7, frames_per_street: int = 8, label_range: float = 60.0) -> None:
-        """Take the share of HDL-64E frames, how often a static street is used, and up to where objects are listed [m]."""
+    def __init__(
+        self, seed: int, hdl64_share: float = 0.7, frames_per_street: int = 8, label_range: float = 60.0
+    ) -> None:
+        """Take the share of HDL-64E frames, the frames a street serves for, and how far objects are listed [m]."""
         self._rng = np.random.default_rng(seed)
         self._hdl64_share, self._frames_per_street, self._label_range = hdl64_share, frames_per_street, label_range
         self._pool = default_pool(self._rng)
         self._left = 0
         self._street: Street
+        self._parked: Placement
         self._static: Scene
 
     def sample(self) -> LidarFrame:
@@ -38,15 +43,21 @@ class FrameSampler:
         ground_pose = self._street.ground.pose(s, d, yaw, 2.7)
         placement = self._populate(ground_pose, s)
         moving = rng.random() < 0.5
-        motion = Motion(_mounted(ground_pose, mount, rng), rng.uniform(0, 14) * moving, rng.normal(0, 0.12) * moving)
-        frame = sweep(self._static, placement.actors, unit, motion, rng, 0.0, self._label_range)
+        roll, pitch = np.clip(rng.normal(0, np.radians(0.7), 2), -np.radians(1.5), np.radians(1.5))
+        velocity = (rng.uniform(0, 14) * moving, 0.0, 0.0)
+        motion = Motion(mounted(ground_pose, mount, roll, pitch), velocity, (0.0, 0.0, rng.normal(0, 0.12) * moving))
+        frame = sweep(self._static, self._parked.actors, placement.actors, unit, motion, rng, 0.0, self._label_range)
         if rng.random() < 0.3:
             frame.points[:, 3] = 0.0
         return frame
 
     def _new_street(self) -> None:
         self._street = random_street(self._rng)
-        self._static = assemble(self._street.things)
+        self._parked = Placement(self._street, self._pool, self._rng)
+        occupancy = self._rng.beta(2.0, 1.2)
+        for row in self._street.rows:
+            self._parked.fill_row(row, occupancy)
+        self._static = assemble([*self._street.things, *(Placed.of(actor) for actor in self._parked.actors)])
         self._pool.refresh(4)
         self._left = self._frames_per_street
 
@@ -58,19 +69,20 @@ class FrameSampler:
         else:
             lidar, mount = SENSORS[rng.choice(list(SENSORS))], rng.uniform(1.0, 2.2)
             columns = int(lidar.azimuth_steps * rng.uniform(0.8, 1.15))
-        threshold, noise, gain = np.exp(rng.uniform(np.log(0.004), np.log(0.03))), rng.uniform(0.5, 2.0), rng.uniform(0.6, 1.6)
-        return Unit.random(lidar, rng, columns, float(threshold), noise, gain), float(mount)
+        threshold, noise, gain = (
+            np.exp(rng.uniform(np.log(0.004), np.log(0.03))),
+            rng.uniform(0.6, 2.0),
+            rng.uniform(0.6, 1.6),
+        )
+        conditions = Conditions(float(threshold), noise, gain)
+        return Unit.random(lidar, rng, columns, conditions, Shadow.random(rng) if rng.random() < 0.75 else None), float(
+            mount
+        )
 
     def _populate(self, ground_pose: NDArray[np.float64], s: float) -> Placement:
-        """Traffic, parked vehicles and people around the sensor."""
+        """Traffic and people around the sensor."""
         rng, street = self._rng, self._street
-        place = Placement(street, self._pool, rng, ground_pose[:2, 3])
-        for along in (-1.3, 0.0, 1.3):
-            x, y = ground_pose[:2, 3] + along * ground_pose[:2, 0]
-            place.block(float(x), float(y), 1.3)
-        occupancy, density = rng.beta(2.0, 1.2), rng.uniform(5, 70)
-        for row in street.rows:
-            place.fill_row(row, occupancy)
+        place, density = self._parked.around(ground_pose, rng), rng.uniform(5, 70)
         for side in (-1, 1):
             place.fill_lane(side * street.lane, 0.0 if side < 0 else np.pi, s - 62, s + 62, density)
         place.fill_junctions(rng.uniform(0.1, 0.6))
@@ -88,16 +100,9 @@ def _random_stand(street: Street, rng: Rng) -> tuple[float, float, float]:
     a, b = ground.gaps[rng.integers(len(ground.gaps))]
     if kind < 0.86:
         side = rng.choice([-1, 1])
-        return (a + b) / 2 + side * (b - a) / 4, side * rng.uniform(0, 30), rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.05)
+        return (
+            (a + b) / 2 + side * (b - a) / 4,
+            side * rng.uniform(0, 30),
+            rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.05),
+        )
     return rng.uniform(a, b), rng.uniform(-1, 1) * ground.half_width, rng.uniform(-np.pi, np.pi)
-
-
-def _mounted(ground_pose: NDArray[np.float64], height: float, rng: Rng) -> NDArray[np.float64]:
-    """Pose of the sensor: above the ground pose, with a pitch and roll of its own of up to 1.5 degrees."""
-    roll, pitch = np.clip(rng.normal(0, np.radians(0.7), 2), -np.radians(1.5), np.radians(1.5))
-    tilt = np.array([[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]])
-    lean = np.array([[1, 0, 0], [0, np.cos(roll), -np.sin(roll)], [0, np.sin(roll), np.cos(roll)]])
-    pose = ground_pose.copy()
-    pose[:3, 3] += height * ground_pose[:3, 2]
-    pose[:3, :3] = ground_pose[:3, :3] @ tilt @ lean
-    return pose

@@ -30,7 +30,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Scene:
-    """Triangles with, per face: unit normal (F, 3), material, reflectance, glass transmission and track id (-1: none)."""
+    """Triangles with, per face (F,): unit normal, material, reflectance, glass transmission, track id (-1: none)."""
 
     caster: RayCaster
     normals: NDArray[np.float32]
@@ -41,7 +41,7 @@ class Scene:
 
 
 # Reflectance at 905 nm per material; PAINT and CLOTH are replaced by the paint of the thing.
-REFLECTANCE = np.array([0.22, 0.32, 0.42, 0.38, 0.45, 0.30, 0.35, 0.0, 0.06, 0.05, 0.0, 0.45, 1.6, 0.15], np.float32)
+REFLECTANCE = np.array([0.34, 0.40, 0.45, 0.42, 0.45, 0.30, 0.35, 0.0, 0.002, 0.06, 0.0, 0.45, 1.6, 0.12], np.float32)
 
 
 def assemble(things: Sequence[Placed]) -> Scene:
@@ -55,8 +55,14 @@ def assemble(things: Sequence[Placed]) -> Scene:
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     painted = (materials == Material.PAINT) | (materials == Material.CLOTH)
-    paint, tint = (np.repeat(np.array([getattr(t, name) for t in things], np.float32), counts) for name in ("paint", "tint"))
+    paint, tint = (
+        np.repeat(np.array([getattr(t, name) for t in things], np.float32), counts) for name in ("paint", "tint")
+    )
     reflectance = np.where(painted, paint, REFLECTANCE[materials] * tint)
-    transmission = np.where(materials == Material.GLASS, np.repeat(np.array([t.transmission for t in things], np.float32), counts), np.float32(0))
+    transmission = np.where(
+        materials == Material.GLASS,
+        np.repeat(np.array([t.transmission for t in things], np.float32), counts),
+        np.float32(0),
+    )
     instance = np.repeat(np.array([t.instance for t in things], np.int32), counts)
     return Scene(RayCaster(vertices, faces.astype(np.int32)), normals, materials, reflectance, transmission, instance)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Street furniture, vegetation and walls: the single things that stand beside a road.
+"""Street furniture, walls and odd things: what stands beside a road and is taken for a vehicle or a person.
 
 Each function gives a mesh standing on z = 0 about its origin; long things run along x.
 """
@@ -7,61 +7,10 @@ Each function gives a mesh standing on z = 0 about its origin; long things run a
 import numpy as np
 
 from perception_models.simulation.people import bicycle
-from perception_models.simulation.shapes import Material, Mesh, box, ellipsoid, leaves, merge, surface, tube
+from perception_models.simulation.shapes import Material, Mesh, box, ellipsoid, merge, tube
+from perception_models.simulation.vegetation import bush, conifer, shrub_bed, tree
 
 Rng = np.random.Generator
-
-
-def tree(rng: Rng) -> Mesh:
-    """Broad-leaved tree or conifer, 3 to 14 m."""
-    height = rng.uniform(3.0, 12.0)
-    trunk, radius = height * rng.uniform(0.18, 0.45), rng.uniform(0.02, 0.035) * height * 0.8 + 0.04
-    parts = [tube([0, 0, -0.2], [rng.normal(0, 0.1), rng.normal(0, 0.1), trunk + 0.25 * height], radius, radius * 0.6, Material.BARK, 7)]
-    spread = height * rng.uniform(0.16, 0.36)
-    for _ in range(rng.integers(1, 5)):
-        centre = [rng.normal(0, 0.3 * spread), rng.normal(0, 0.3 * spread), rng.uniform(trunk + 0.2 * height, 0.92 * height)]
-        parts.append(leaves(rng, centre, [spread, spread, 0.25 * height * rng.uniform(0.7, 1.4)], int(rng.integers(70, 190)), rng.uniform(0.12, 0.28)))
-    return merge(parts)
-
-
-def conifer(rng: Rng) -> Mesh:
-    """Cone of foliage down to the ground."""
-    height, spread = rng.uniform(1.5, 9.0), rng.uniform(0.5, 1.8)
-    parts = [tube([0, 0, 0], [0, 0, height * 0.8], 0.12, 0.04, Material.BARK, 5)]
-    for level in np.linspace(0.1, 0.95, 5):
-        reach = spread * (1.05 - level)
-        parts.append(leaves(rng, [0, 0, level * height], [reach, reach, 0.14 * height], int(40 + 60 * (1 - level)), 0.14))
-    return merge(parts)
-
-
-def bush(rng: Rng) -> Mesh:
-    """Round shrub, 0.4 to 2 m high, often the size of a car's end."""
-    radius, height = rng.uniform(0.3, 1.3), rng.uniform(0.4, 2.0)
-    return leaves(rng, [0, 0, height * 0.5], [radius, radius * rng.uniform(0.6, 1.2), height * 0.5], int(60 + 110 * radius), rng.uniform(0.06, 0.16))
-
-
-def hedge(rng: Rng, length: float) -> Mesh:
-    """Clipped hedge: a rough box of foliage with loose leaves."""
-    height, depth = rng.uniform(0.6, 2.2), rng.uniform(0.4, 1.3)
-    steps = max(3, int(length / 0.5))
-    profile = np.array([[-0.5, 0], [-0.5, 0.6], [-0.42, 0.95], [0, 1.0], [0.42, 0.95], [0.5, 0.6], [0.5, 0]]) * [depth, height]
-    x = np.linspace(-length / 2, length / 2, steps)
-    points = np.stack([np.broadcast_to(x[:, None], (steps, 7)), *(np.broadcast_to(profile[:, k], (steps, 7)) for k in (0, 1))], axis=-1)
-    points = points + rng.normal(0, 0.05, points.shape)
-    core = surface(points, Material.FOLIAGE)
-    ends = [box([0.05, depth * 0.9, height * 0.9], [s * length / 2, 0, height * 0.45], Material.FOLIAGE) for s in (-1, 1)]
-    loose = leaves(rng, [0, 0, height * 0.6], [length / 2, depth * 0.6, height * 0.55], int(14 * length), 0.08)
-    return merge([core, *ends, loose])
-
-
-def shrub_bed(rng: Rng) -> Mesh:
-    """Low planting in a bed with a rim."""
-    length, width = rng.uniform(2.0, 7.0), rng.uniform(0.8, 2.5)
-    parts = [box([length, width, 0.3], [0, 0, 0.12], Material.CONCRETE)]
-    for _ in range(int(length * width * 0.5) + 2):
-        at = [rng.uniform(-0.45, 0.45) * length, rng.uniform(-0.4, 0.4) * width, rng.uniform(0.4, 0.7)]
-        parts.append(leaves(rng, at, [0.5, 0.4, rng.uniform(0.2, 0.6)], 40, 0.08))
-    return merge(parts)
 
 
 def pole(rng: Rng) -> Mesh:
@@ -80,7 +29,16 @@ def sign(rng: Rng) -> Mesh:
     height, kind = rng.uniform(2.0, 3.2), rng.random()
     post = tube([0, 0, 0], [0, 0, height], 0.035, 0.035, Material.METAL, 6)
     if kind < 0.6:
-        return merge([post, box([rng.uniform(0.02, 0.05), rng.uniform(0.4, 0.9), rng.uniform(0.3, 0.9)], [-0.05, 0, height - 0.3], Material.RETRO)])
+        return merge(
+            [
+                post,
+                box(
+                    [rng.uniform(0.02, 0.05), rng.uniform(0.4, 0.9), rng.uniform(0.3, 0.9)],
+                    [-0.05, 0, height - 0.3],
+                    Material.RETRO,
+                ),
+            ]
+        )
     if kind < 0.85:
         return merge([post, box([0.3, 0.3, 0.9], [0, 0, height], Material.METAL)])
     return box([0.2, rng.uniform(1.0, 3.5), rng.uniform(1.5, 2.6)], [0, 0, 1.5], Material.METAL)
@@ -101,20 +59,32 @@ def wall_stub(rng: Rng) -> Mesh:
     thick, material = rng.uniform(0.08, 0.35), rng.choice([Material.WALL, Material.CONCRETE, Material.METAL])
     parts = [box([length, thick, height], [0, 0, height / 2], Material(material))]
     sides = [-1, 1] if rng.random() < 0.5 else [1]
-    parts += [box([thick, depth, height * rng.uniform(0.6, 1.0)], [s * length / 2, depth / 2, height / 2], Material(material)) for s in sides]
+    parts += [
+        box([thick, depth, height * rng.uniform(0.6, 1.0)], [s * length / 2, depth / 2, height / 2], Material(material))
+        for s in sides
+    ]
     return merge(parts)
 
 
 def fence(rng: Rng, length: float) -> Mesh:
     """Rails, pickets or panels on posts, or a guard rail."""
     height = rng.uniform(0.7, 2.0)
-    parts = [tube([x, 0, 0], [x, 0, height], 0.04, 0.04, Material.METAL, 4) for x in np.arange(-length / 2, length / 2 + 0.1, rng.uniform(1.5, 3.0))]
+    parts = [
+        tube([x, 0, 0], [x, 0, height], 0.04, 0.04, Material.METAL, 4)
+        for x in np.arange(-length / 2, length / 2 + 0.1, rng.uniform(1.5, 3.0))
+    ]
     kind = rng.random()
     if kind < 0.35:
-        parts += [box([length, 0.04, 0.08], [0, 0, z], Material.METAL) for z in np.linspace(0.25, height - 0.05, rng.integers(2, 6))]
+        parts += [
+            box([length, 0.04, 0.08], [0, 0, z], Material.METAL)
+            for z in np.linspace(0.25, height - 0.05, rng.integers(2, 6))
+        ]
     elif kind < 0.65:
         step = rng.uniform(0.12, 0.3)
-        parts += [box([step * rng.uniform(0.25, 0.5), 0.03, height - 0.1], [x, 0, height / 2], Material.BARK) for x in np.arange(-length / 2, length / 2, step * 1.4)]
+        parts += [
+            box([step * rng.uniform(0.25, 0.5), 0.03, height - 0.1], [x, 0, height / 2], Material.BARK)
+            for x in np.arange(-length / 2, length / 2, step * 1.4)
+        ]
     elif kind < 0.85:
         parts.append(box([length, 0.03, height - 0.1], [0, 0, height / 2], Material.BARK))
     else:
@@ -126,7 +96,11 @@ def canopy(rng: Rng) -> Mesh:
     """Roof on columns with tables and chairs, or a bus shelter, or market stall."""
     length, depth, height = rng.uniform(2.5, 8.0), rng.uniform(1.4, 4.0), rng.uniform(2.2, 3.2)
     parts = [box([length, depth, 0.12], [0, 0, height], Material.CLOTH)]
-    parts += [tube([x, y, 0], [x, y, height], 0.05, 0.05, Material.METAL, 5) for x in (-length / 2.1, length / 2.1) for y in (-depth / 2.2, depth / 2.2)]
+    parts += [
+        tube([x, y, 0], [x, y, height], 0.05, 0.05, Material.METAL, 5)
+        for x in (-length / 2.1, length / 2.1)
+        for y in (-depth / 2.2, depth / 2.2)
+    ]
     if rng.random() < 0.5:
         parts.append(box([length, 0.02, height - 0.3], [0, depth / 2.2, height / 2], Material.GLASS))
     for _ in range(rng.integers(2, 9)):
@@ -135,10 +109,20 @@ def canopy(rng: Rng) -> Mesh:
 
 
 def _table(rng: Rng) -> Mesh:
-    parts = [box([0.7, 0.7, 0.04], [0, 0, 0.74], Material.BARK), tube([0, 0, 0], [0, 0, 0.74], 0.04, 0.04, Material.METAL, 4)]
+    parts = [
+        box([0.7, 0.7, 0.04], [0, 0, 0.74], Material.BARK),
+        tube([0, 0, 0], [0, 0, 0.74], 0.04, 0.04, Material.METAL, 4),
+    ]
     for angle in rng.uniform(0, 2 * np.pi, rng.integers(1, 4)):
         x, y = 0.65 * np.cos(angle), 0.65 * np.sin(angle)
-        parts.append(merge([box([0.4, 0.4, 0.05], [x, y, 0.45], Material.BARK), box([0.06, 0.4, 0.45], [x * 1.3, y * 1.3, 0.68], Material.BARK)]))
+        parts.append(
+            merge(
+                [
+                    box([0.4, 0.4, 0.05], [x, y, 0.45], Material.BARK),
+                    box([0.06, 0.4, 0.45], [x * 1.3, y * 1.3, 0.68], Material.BARK),
+                ]
+            )
+        )
     return merge(parts)
 
 
@@ -156,13 +140,27 @@ def bin_(rng: Rng) -> Mesh:
     """Wheeled bins, alone or in a row."""
     count = int(rng.integers(1, 5))
     height, width = rng.uniform(0.9, 1.3), rng.uniform(0.5, 1.2)
-    return merge([box([width * 0.9, rng.uniform(0.5, 0.9), height], [k * width * 1.1, rng.normal(0, 0.08), height / 2], Material.PAINT) for k in range(count)])
+    return merge(
+        [
+            box(
+                [width * 0.9, rng.uniform(0.5, 0.9), height],
+                [k * width * 1.1, rng.normal(0, 0.08), height / 2],
+                Material.PAINT,
+            )
+            for k in range(count)
+        ]
+    )
 
 
 def bollards(rng: Rng) -> Mesh:
     """A row of bollards or short columns."""
     height, radius, step = rng.uniform(0.5, 1.2), rng.uniform(0.05, 0.2), rng.uniform(1.2, 2.0)
-    return merge([tube([k * step, 0, 0], [k * step, 0, height], radius, radius, Material.CONCRETE, 6) for k in range(rng.integers(1, 6))])
+    return merge(
+        [
+            tube([k * step, 0, 0], [k * step, 0, height], radius, radius, Material.CONCRETE, 6)
+            for k in range(rng.integers(1, 6))
+        ]
+    )
 
 
 def column(rng: Rng) -> Mesh:
@@ -176,8 +174,10 @@ def fragments(rng: Rng) -> Mesh:
     parts = []
     for _ in range(rng.integers(2, 10)):
         size = rng.uniform([0.1, 0.05, 0.1], [1.6, 0.9, 1.1])
-        centre = [*rng.normal(0, 0.9, 2), size[2] / 2 + rng.uniform(0, 0.6) * (rng.random() < 0.3)]
-        parts.append(box(size, [0, 0, 0], Material(rng.choice([Material.METAL, Material.WALL, Material.BARK]))).moved(*centre, rng.uniform(0, np.pi)))
+        x, y = rng.normal(0, 0.9, 2)
+        raised = rng.uniform(0, 0.6) * (rng.random() < 0.3)
+        material = Material(rng.choice([Material.METAL, Material.WALL, Material.BARK]))
+        parts.append(box(size, [0, 0, 0], material).moved(x, y, size[2] / 2 + raised, rng.uniform(0, np.pi)))
     return merge(parts)
 
 
@@ -199,12 +199,39 @@ def motorcycle(rng: Rng) -> Mesh:
 def trailer(rng: Rng) -> Mesh:
     """Small open trailer with a drawbar."""
     length, width = rng.uniform(1.6, 3.2), rng.uniform(1.1, 1.8)
-    parts = [box([length, width, 0.06], [0, 0, 0.5], Material.METAL), box([1.2, 0.08, 0.08], [length / 2 + 0.6, 0, 0.45], Material.METAL)]
+    parts = [
+        box([length, width, 0.06], [0, 0, 0.5], Material.METAL),
+        box([1.2, 0.08, 0.08], [length / 2 + 0.6, 0, 0.45], Material.METAL),
+    ]
     parts += [box([length, 0.04, 0.4], [0, s * width / 2, 0.72], Material.METAL) for s in (-1, 1)]
-    parts += [tube([0, s * width * 0.52, 0.28], [0, s * width * 0.6, 0.28], 0.28, 0.28, Material.TYRE, 10) for s in (-1, 1)]
+    parts += [
+        tube([0, s * width * 0.52, 0.28], [0, s * width * 0.6, 0.28], 0.28, 0.28, Material.TYRE, 10) for s in (-1, 1)
+    ]
     return merge(parts)
 
 
-CLUTTER = (tree, tree, tree, conifer, bush, bush, bush, shrub_bed, pole, pole, sign, sign, wall_stub, wall_stub, canopy, kiosk, bin_, bollards, column,
-           fragments, parked_bicycles, motorcycle, trailer)
-GREENERY = (tree, tree, tree, conifer, bush, bush, shrub_bed)
+CLUTTER = (
+    tree,
+    tree,
+    tree,
+    conifer,
+    bush,
+    bush,
+    bush,
+    shrub_bed,
+    pole,
+    pole,
+    sign,
+    sign,
+    wall_stub,
+    wall_stub,
+    canopy,
+    kiosk,
+    bin_,
+    bollards,
+    column,
+    fragments,
+    parked_bicycles,
+    motorcycle,
+    trailer,
+)

@@ -79,7 +79,20 @@ def make(vertices: ArrayLike, faces: ArrayLike, material: Material | NDArray[np.
 
 _BOX_VERTICES = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
 _BOX_FACES = np.array(
-    [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]]
+    [
+        [0, 1, 3],
+        [0, 3, 2],
+        [4, 6, 7],
+        [4, 7, 5],
+        [0, 4, 5],
+        [0, 5, 1],
+        [2, 3, 7],
+        [2, 7, 6],
+        [0, 2, 6],
+        [0, 6, 4],
+        [1, 5, 7],
+        [1, 7, 3],
+    ]
 )
 
 
@@ -111,23 +124,39 @@ def fan(rim: NDArray[np.float64], material: Material) -> Mesh:
     return make(np.concatenate([rim, rim.mean(axis=0, keepdims=True)]), faces, material)
 
 
-def tube(start: ArrayLike, end: ArrayLike, radius: float, end_radius: float, material: Material, sides: int = 8) -> Mesh:
+def tube(
+    start: ArrayLike, end: ArrayLike, radius: float, end_radius: float, material: Material, sides: int = 8
+) -> Mesh:
     """Cone frustum from start (3,) to end (3,), with lids."""
     a, b = np.asarray(start, np.float64), np.asarray(end, np.float64)
-    axis = (b - a) / np.linalg.norm(b - a)
-    across = np.cross(axis, [0.0, 0.0, 1.0] if abs(axis[2]) < 0.9 else [1.0, 0.0, 0.0])
-    across /= np.linalg.norm(across)
-    angle = np.linspace(0, 2 * np.pi, sides, endpoint=False)[:, None]
-    ring = np.cos(angle) * across + np.sin(angle) * np.cross(axis, across)
-    rims = np.stack([a + radius * ring, b + end_radius * ring])
-    return merge([surface(rims, material, closed=True), fan(rims[0], material), fan(rims[1], material)])
+    across, upward = _perpendicular(b - a)
+    angle = np.arange(sides)[:, None] * (2 * np.pi / sides)
+    ring = np.cos(angle) * across + np.sin(angle) * upward
+    vertices = np.concatenate([a + radius * ring, b + end_radius * ring, [a, b]])
+    k = np.arange(sides)
+    n = (k + 1) % sides
+    hub = np.full(sides, 2 * sides)
+    corners = [k, n, n + sides, k, n + sides, k + sides, n, k, hub, k + sides, n + sides, hub + 1]
+    return make(vertices, np.concatenate(corners).reshape(4, 3, sides).transpose(0, 2, 1), material)
+
+
+def _perpendicular(axis: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Two unit vectors (3,) at right angles to the axis and to each other."""
+    x, y, z = axis / np.sqrt(axis @ axis)
+    if abs(z) < 0.9:
+        flat = np.hypot(x, y)
+        return np.array([y, -x, 0.0]) / flat, np.array([x * z, y * z, -flat * flat]) / flat
+    flat = np.hypot(y, z)
+    return np.array([0.0, z, -y]) / flat, np.array([-flat * flat, x * y, x * z]) / flat
 
 
 def ellipsoid(radii: ArrayLike, centre: ArrayLike, material: Material, sides: int = 8) -> Mesh:
     """Ellipsoid with semi-axes radii (3,)."""
     polar = np.linspace(0, np.pi, sides // 2 + 2)[:, None]
     azimuth = np.linspace(0, 2 * np.pi, sides, endpoint=False)[None]
-    unit = np.stack(np.broadcast_arrays(np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)), -1)
+    unit = np.stack(
+        np.broadcast_arrays(np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)), -1
+    )
     return surface(unit * np.asarray(radii) + np.asarray(centre), material, closed=True)
 
 

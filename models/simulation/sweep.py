@@ -9,24 +9,48 @@ from numpy.typing import NDArray
 
 from perception_models.simulation.actors import Actor
 from perception_models.simulation.frame import LidarFrame
-from perception_models.simulation.scan import Motion, Unit, scan
+from perception_models.simulation.scan import Motion, scan
 from perception_models.simulation.scene import Placed, Scene, assemble
+from perception_models.simulation.unit import Unit
 
 Array = NDArray[np.float64]
 
 
-def sweep(static: Scene, actors: Sequence[Actor], unit: Unit, motion: Motion, rng: np.random.Generator, stamp: float, label_range: float) -> LidarFrame:
-    """Scan the static scene and the actors; objects beyond label_range [m] get no box."""
-    met = [_when_met(actor, unit, motion) for actor in actors]
-    scenes = [static, assemble([Placed.of(actor) for actor, _ in met])] if met else [static]
+def sweep(
+    static: Scene,
+    parked: Sequence[Actor],
+    moving: Sequence[Actor],
+    unit: Unit,
+    motion: Motion,
+    rng: np.random.Generator,
+    stamp: float,
+    label_range: float,
+) -> LidarFrame:
+    """Scan the static scene, which holds the parked actors, and the moving ones; list objects to label_range [m]."""
+    present = [_when_met(actor, unit, motion) for actor in moving]
+    scenes = [static, assemble([Placed.of(actor) for actor, _ in present])] if present else [static]
+    met = present + [_when_met(actor, unit, motion) for actor in parked]
     returns = scan(scenes, unit, motion, rng)
     boxes = np.array([_box(actor, motion.at(time)) for actor, time in met], np.float32).reshape(-1, 7)
     near = np.flatnonzero(np.hypot(boxes[:, 0], boxes[:, 1]) < label_range)
     listed = [met[k][0] for k in near]
-    counts = np.bincount(returns.instance[returns.instance >= 0], minlength=max([a.track_id for a in listed], default=0) + 1)
+    counts = np.bincount(
+        returns.instance[returns.instance >= 0], minlength=max([a.track_id for a in listed], default=0) + 1
+    )
     ids = np.array([a.track_id for a in listed], np.int64)
     labels = np.array([a.model.label for a in listed], np.int64)
-    return LidarFrame(stamp, returns.points, returns.rings, returns.times, motion.pose, boxes[near], labels, ids, counts[ids].astype(np.int64), returns.instance)
+    return LidarFrame(
+        stamp,
+        returns.points,
+        returns.rings,
+        returns.times,
+        motion.pose,
+        boxes[near],
+        labels,
+        ids,
+        counts[ids].astype(np.int64),
+        returns.instance,
+    )
 
 
 def _when_met(actor: Actor, unit: Unit, motion: Motion) -> tuple[Actor, float]:

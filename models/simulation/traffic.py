@@ -2,7 +2,6 @@
 """Places vehicles and people on a street at one instant."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,40 +42,55 @@ def default_pool(rng: Rng, size: int = 120) -> ModelPool:
     return ModelPool(rng, [(random_vehicle, size), (random_pedestrian, size // 4), (random_cyclist, size // 5)])
 
 
-@dataclass
 class Placement:
     """Puts actors on a street where there is room."""
 
-    street: Street
-    pool: ModelPool
-    rng: Rng
-    centre: NDArray[np.float64]  # (2,) world; nothing is placed further than `reach` from it
-    reach: float = 65.0
-    actors: list[Actor] = field(default_factory=list)
-    _taken: NDArray[np.float64] = field(init=False)
+    def __init__(self, street: Street, pool: ModelPool, rng: Rng, first_id: int = 1) -> None:
+        """Start with the room that static things take; track ids count from first_id."""
+        self.street, self.pool, self.rng = street, pool, rng
+        self.actors: list[Actor] = []
+        self._next_id = first_id
+        self._taken = np.array(street.taken or [(1e9, 1e9, 0.0)])
+        self._centre, self._reach = np.zeros(2), np.inf
 
-    def __post_init__(self) -> None:
-        """Start with the room that static things take."""
-        self._taken = np.array(self.street.taken or [(1e9, 1e9, 0.0)])
+    def around(self, ground_pose: NDArray[np.float64], rng: Rng, reach: float = 62.0) -> "Placement":
+        """A further placement near a vehicle that stands at the pose (4, 4), beside the actors placed so far."""
+        further = Placement(self.street, self.pool, rng, self._next_id)
+        ego = [[*(ground_pose[:2, 3] + along * ground_pose[:2, 0]), 1.3] for along in (-1.3, 0.0, 1.3)]
+        further._taken = np.concatenate([self._taken, ego])
+        further._centre, further._reach = ground_pose[:2, 3], reach
+        return further
 
-    def block(self, x: float, y: float, radius: float) -> None:
-        """Keep a circle free."""
-        self._taken = np.concatenate([self._taken, [[x, y, radius]]])
-
-    def place(self, group: int, s: float, d: float, yaw: float, gap: float = 0.15, model: ActorModel | None = None, speed: float = 0.0) -> bool:
+    def place(
+        self,
+        group: int,
+        s: float,
+        d: float,
+        yaw: float,
+        gap: float = 0.15,
+        model: ActorModel | None = None,
+        speed: float = 0.0,
+    ) -> bool:
         """Place a model of the group, if it is near and there is room; says whether it was."""
         model = model or self.pool.draw(group, self.rng)
         pose = self.street.ground.pose(s, d, yaw, wheelbase=max(0.6 * model.size[0], 0.5))
-        if np.hypot(*(pose[:2, 3] - self.centre)) > self.reach:
+        if np.hypot(*(pose[:2, 3] - self._centre)) > self._reach:
             return False
         circles = _footprint(model, pose)
-        apart = np.linalg.norm(circles[:, None, :2] - self._taken[None, :, :2], axis=-1) - circles[:, None, 2] - self._taken[None, :, 2]
+        apart = (
+            np.linalg.norm(circles[:, None, :2] - self._taken[None, :, :2], axis=-1)
+            - circles[:, None, 2]
+            - self._taken[None, :, 2]
+        )
         if apart.min() < gap:
             return False
         self._taken = np.concatenate([self._taken, circles])
         velocity = speed * pose[:2, 0]
-        paint, transmission = random_paint(self.rng), self.rng.uniform(0.1, 0.95)
-        self.actors.append(Actor(model, pose, len(self.actors) + 1, paint, transmission, (float(velocity[0]), float(velocity[1]))))
+        paint, transmission = random_paint(self.rng), random_transmission(self.rng)
+        self.actors.append(
+            Actor(model, pose, self._next_id, paint, transmission, (float(velocity[0]), float(velocity[1])))
+        )
+        self._next_id += 1
         return True
 
     def fill_row(self, row: Row, occupancy: float) -> None:
@@ -96,7 +110,15 @@ class Placement:
         s = s0 + self.rng.uniform(0, 25)
         while s < s1:
             model = self.pool.draw(VEHICLES, self.rng)
-            self.place(VEHICLES, s + model.size[0] / 2, d + self.rng.normal(0, 0.25), yaw + self.rng.normal(0, 0.03), gap=0.3, model=model, speed=self.rng.uniform(0, 14))
+            self.place(
+                VEHICLES,
+                s + model.size[0] / 2,
+                d + self.rng.normal(0, 0.25),
+                yaw + self.rng.normal(0, 0.03),
+                gap=0.3,
+                model=model,
+                speed=self.rng.uniform(0, 14),
+            )
             s += model.size[0] + 1.5 + self.rng.exponential(density)
 
     def fill_junctions(self, density: float) -> None:
@@ -107,27 +129,57 @@ class Placement:
                 for lane in (-1, 1):
                     if self.rng.random() < density:
                         out = self.rng.uniform(half + 3, half + 32)
-                        self.place(VEHICLES, (a + b) / 2 + lane * (b - a) / 4, side * out, lane * np.pi / 2 + self.rng.normal(0, 0.06))
+                        self.place(
+                            VEHICLES,
+                            (a + b) / 2 + lane * (b - a) / 4,
+                            side * out,
+                            lane * np.pi / 2 + self.rng.normal(0, 0.06),
+                        )
             if self.rng.random() < density:
-                self.place(VEHICLES, self.rng.uniform(a, b), self.rng.uniform(-half, half), self.rng.uniform(-np.pi, np.pi))
+                self.place(
+                    VEHICLES, self.rng.uniform(a, b), self.rng.uniform(-half, half), self.rng.uniform(-np.pi, np.pi)
+                )
 
     def fill_people(self, walkers: int, riders: int, s0: float, s1: float) -> None:
         """Pedestrians on pavements, alone or in groups, some crossing; cyclists at the edge of the road."""
         half, pavement = self.street.ground.half_width, self.street.ground.pavement
         for _ in range(walkers):
             s, side = self.rng.uniform(s0, s1), self.rng.choice([-1, 1])
-            d = self.rng.uniform(-half, half) if self.rng.random() < 0.2 else side * (half + self.rng.uniform(0.0, pavement + 2.0))
+            d = (
+                self.rng.uniform(-half, half)
+                if self.rng.random() < 0.2
+                else side * (half + self.rng.uniform(0.0, pavement + 2.0))
+            )
             for _ in range(self.rng.choice([1, 1, 1, 2, 3])):
-                self.place(PEDESTRIANS, s + self.rng.normal(0, 0.6), d + self.rng.normal(0, 0.4), self.rng.uniform(-np.pi, np.pi), gap=0.05)
+                self.place(
+                    PEDESTRIANS,
+                    s + self.rng.normal(0, 0.6),
+                    d + self.rng.normal(0, 0.4),
+                    self.rng.uniform(-np.pi, np.pi),
+                    gap=0.05,
+                )
         for _ in range(riders):
             side = self.rng.choice([-1, 1])
             yaw = (0.0 if side < 0 else np.pi) + self.rng.normal(0, 0.1) + np.pi * (self.rng.random() < 0.15)
-            self.place(CYCLISTS, self.rng.uniform(s0, s1), side * self.rng.uniform(max(half - 2.5, 0), half + pavement), yaw, gap=0.1)
+            self.place(
+                CYCLISTS,
+                self.rng.uniform(s0, s1),
+                side * self.rng.uniform(max(half - 2.5, 0), half + pavement),
+                yaw,
+                gap=0.1,
+            )
 
 
 def random_paint(rng: Rng) -> float:
     """Reflectance at 905 nm of a car's paint or of cloth: white and silver to near-black."""
-    return float(rng.choice([rng.uniform(0.35, 0.8), rng.uniform(0.1, 0.4), rng.uniform(0.015, 0.08)], p=[0.42, 0.33, 0.25]))
+    return float(
+        rng.choice([rng.uniform(0.35, 0.8), rng.uniform(0.1, 0.4), rng.uniform(0.015, 0.08)], p=[0.42, 0.33, 0.25])
+    )
+
+
+def random_transmission(rng: Rng) -> float:
+    """Share of the rays that get through a car's windows: tinted and coated glass to clear glass."""
+    return float(0.1 + 0.85 * rng.beta(1.0, 1.4))
 
 
 def _footprint(model: ActorModel, pose: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Road vehicles: lofted bodies with arches, tumblehome, glass and an interior.
 
-Sizes follow published new-car and van statistics for Europe (segments A to F, light vans, heavy vehicles), without mirrors.
+Sizes follow published statistics of European cars, light vans and heavy vehicles, without mirrors.
 """
 
 from dataclasses import dataclass
@@ -34,20 +34,90 @@ class _Kind:
 
 
 _KINDS: dict[str, _Kind] = {
-    "hatchback": _Kind(0.32, (4.05, 0.24, 3.45, 4.45), (1.75, 0.05, 1.60, 1.84), (1.48, 0.04, 1.40, 1.60),
-                       (0.18, 0.25), (0.13, 0.20), (0.84, 0.93), (0.95, 0.985), (0.44, 0.52), (0.60, 0.67)),
-    "saloon": _Kind(0.14, (4.68, 0.20, 4.20, 5.15), (1.82, 0.05, 1.68, 1.92), (1.45, 0.03, 1.38, 1.53),
-                    (0.24, 0.29), (0.13, 0.17), (0.68, 0.77), (0.82, 0.89), (0.44, 0.51), (0.60, 0.67)),
-    "estate": _Kind(0.14, (4.62, 0.18, 4.20, 5.00), (1.80, 0.05, 1.68, 1.92), (1.48, 0.04, 1.40, 1.60),
-                    (0.22, 0.28), (0.13, 0.17), (0.86, 0.94), (0.95, 0.985), (0.43, 0.50), (0.59, 0.65)),
-    "suv": _Kind(0.18, (4.42, 0.23, 3.90, 5.05), (1.84, 0.06, 1.72, 2.00), (1.66, 0.07, 1.52, 1.88),
-                 (0.20, 0.27), (0.11, 0.16), (0.87, 0.95), (0.95, 0.985), (0.50, 0.60), (0.61, 0.68)),
-    "mpv": _Kind(0.08, (4.42, 0.20, 4.00, 4.85), (1.81, 0.04, 1.70, 1.92), (1.65, 0.06, 1.55, 1.85),
-                 (0.14, 0.20), (0.15, 0.22), (0.90, 0.96), (0.965, 0.99), (0.44, 0.52), (0.57, 0.64)),
-    "van": _Kind(0.07, (4.95, 0.45, 4.10, 6.00), (1.92, 0.08, 1.76, 2.06), (2.05, 0.25, 1.78, 2.70),
-                 (0.09, 0.18), (0.10, 0.16), (0.965, 0.985), (0.985, 0.995), (0.42, 0.52), (0.52, 0.60)),
-    "pickup": _Kind(0.02, (5.25, 0.15, 4.90, 5.60), (1.86, 0.05, 1.75, 2.00), (1.79, 0.05, 1.68, 1.90),
-                    (0.22, 0.26), (0.09, 0.13), (0.56, 0.64), (0.60, 0.67), (0.55, 0.62), (0.60, 0.66)),
+    "hatchback": _Kind(
+        0.32,
+        (4.05, 0.24, 3.45, 4.45),
+        (1.75, 0.05, 1.60, 1.84),
+        (1.48, 0.04, 1.40, 1.60),
+        (0.18, 0.25),
+        (0.13, 0.20),
+        (0.84, 0.93),
+        (0.95, 0.985),
+        (0.44, 0.52),
+        (0.60, 0.67),
+    ),
+    "saloon": _Kind(
+        0.14,
+        (4.68, 0.20, 4.20, 5.15),
+        (1.82, 0.05, 1.68, 1.92),
+        (1.45, 0.03, 1.38, 1.53),
+        (0.24, 0.29),
+        (0.13, 0.17),
+        (0.68, 0.77),
+        (0.82, 0.89),
+        (0.44, 0.51),
+        (0.60, 0.67),
+    ),
+    "estate": _Kind(
+        0.14,
+        (4.62, 0.18, 4.20, 5.00),
+        (1.80, 0.05, 1.68, 1.92),
+        (1.48, 0.04, 1.40, 1.60),
+        (0.22, 0.28),
+        (0.13, 0.17),
+        (0.86, 0.94),
+        (0.95, 0.985),
+        (0.43, 0.50),
+        (0.59, 0.65),
+    ),
+    "suv": _Kind(
+        0.18,
+        (4.42, 0.23, 3.90, 5.05),
+        (1.84, 0.06, 1.72, 2.00),
+        (1.66, 0.07, 1.52, 1.88),
+        (0.20, 0.27),
+        (0.11, 0.16),
+        (0.87, 0.95),
+        (0.95, 0.985),
+        (0.50, 0.60),
+        (0.61, 0.68),
+    ),
+    "mpv": _Kind(
+        0.08,
+        (4.42, 0.20, 4.00, 4.85),
+        (1.81, 0.04, 1.70, 1.92),
+        (1.65, 0.06, 1.55, 1.85),
+        (0.14, 0.20),
+        (0.15, 0.22),
+        (0.90, 0.96),
+        (0.965, 0.99),
+        (0.44, 0.52),
+        (0.57, 0.64),
+    ),
+    "van": _Kind(
+        0.07,
+        (4.95, 0.45, 4.10, 6.00),
+        (1.92, 0.08, 1.76, 2.06),
+        (2.05, 0.25, 1.78, 2.70),
+        (0.09, 0.18),
+        (0.10, 0.16),
+        (0.965, 0.985),
+        (0.985, 0.995),
+        (0.42, 0.52),
+        (0.52, 0.60),
+    ),
+    "pickup": _Kind(
+        0.02,
+        (5.25, 0.15, 4.90, 5.60),
+        (1.86, 0.05, 1.75, 2.00),
+        (1.79, 0.05, 1.68, 1.90),
+        (0.22, 0.26),
+        (0.09, 0.13),
+        (0.56, 0.64),
+        (0.60, 0.67),
+        (0.55, 0.62),
+        (0.60, 0.66),
+    ),
 }
 _TRUCK_SHARE, _BUS_SHARE = 0.03, 0.02
 
@@ -77,9 +147,15 @@ def _passenger(kind: str, rng: Rng) -> ActorModel:
     style = _KINDS[kind]
     length, width, height = (_clipped(rng, s) for s in (style.length, style.width, style.height))
     form = CarForm(
-        length, width, height,
-        hood=rng.uniform(*style.hood), screen=rng.uniform(*style.screen), roof_end=rng.uniform(*style.roof_end), tail=rng.uniform(*style.tail),
-        nose=rng.uniform(*style.nose), belt=rng.uniform(*style.belt),
+        length,
+        width,
+        height,
+        hood=rng.uniform(*style.hood),
+        screen=rng.uniform(*style.screen),
+        roof_end=rng.uniform(*style.roof_end),
+        tail=rng.uniform(*style.tail),
+        nose=rng.uniform(*style.nose),
+        belt=rng.uniform(*style.belt),
         wheel_radius=float(np.clip(0.125 * length * rng.uniform(0.55, 0.66), 0.28, 0.40)),
         clearance=rng.uniform(0.14, 0.22) + 0.06 * (kind in ("suv", "pickup", "van")),
         tumblehome=rng.uniform(0.04, 0.10) if kind == "van" else rng.uniform(0.12, 0.24),
@@ -91,8 +167,11 @@ def _passenger(kind: str, rng: Rng) -> ActorModel:
 
 def _wheels(length: float, width: float, axles: list[float], radius: float) -> list[Mesh]:
     return [
-        tube([x, s * (width / 2 - 0.02), radius], [x, s * (width / 2 - 0.30), radius], radius, radius, Material.TYRE, 12)
-        for x in axles for s in (-1, 1)
+        tube(
+            [x, s * (width / 2 - 0.02), radius], [x, s * (width / 2 - 0.30), radius], radius, radius, Material.TYRE, 12
+        )
+        for x in axles
+        for s in (-1, 1)
     ]
 
 
@@ -107,17 +186,28 @@ def _truck(rng: Rng) -> ActorModel:
         box([cab - 0.1, width * 0.95, 0.25], [front - cab / 2 - 0.05, 0, cab_height - 0.12], Material.PAINT),
         box([0.1, width * 0.95, cab_height - 1.3], [front - cab + 0.05, 0, (cab_height + 1.3) / 2], Material.PAINT),
         box([0.05, width * 0.9, cab_height - 1.5], [front - 0.08, 0, (cab_height + 1.1) / 2], Material.GLASS),
-        box([cab * 0.5, width * 0.94, cab_height - 1.5], [front - 0.1 - cab * 0.25, 0, (cab_height + 1.1) / 2], Material.GLASS),
-        box([cab * 0.4, width * 0.94, cab_height - 1.3], [front - cab * 0.78, 0, (cab_height + 1.1) / 2], Material.PAINT),
+        box(
+            [cab * 0.5, width * 0.94, cab_height - 1.5],
+            [front - 0.1 - cab * 0.25, 0, (cab_height + 1.1) / 2],
+            Material.GLASS,
+        ),
+        box(
+            [cab * 0.4, width * 0.94, cab_height - 1.3], [front - cab * 0.78, 0, (cab_height + 1.1) / 2], Material.PAINT
+        ),
         box([0.5, width * 0.7, 0.8], [front - cab * 0.6, 0, 1.4], Material.INTERIOR),
         box([length - 0.3, 0.9, 0.25], [0, 0, 0.75], Material.METAL),
         box([load + front, width, 0.15], [(load - front) / 2, 0, 1.05], Material.METAL),
     ]
     if rng.random() < 0.75:
-        parts.append(box([load + front, width, height - 1.1], [(load - front) / 2, 0, (height + 1.1) / 2], Material.PAINT))
+        parts.append(
+            box([load + front, width, height - 1.1], [(load - front) / 2, 0, (height + 1.1) / 2], Material.PAINT)
+        )
     else:
         parts += [box([0.1, width, height - 1.1], [load - 0.1, 0, (height + 1.1) / 2], Material.PAINT)]
-        parts += [box([load + front, 0.08, 0.5], [(load - front) / 2, s * (width / 2 - 0.04), 1.35], Material.METAL) for s in (-1, 1)]
+        parts += [
+            box([load + front, 0.08, 0.5], [(load - front) / 2, s * (width / 2 - 0.04), 1.35], Material.METAL)
+            for s in (-1, 1)
+        ]
     parts += _wheels(length, width, [front - 1.2, -front + 1.3] + ([-front + 2.5] if length > 9 else []), 0.48)
     return ActorModel(VEHICLE, "truck", merge(parts).fitted(length, width, height), (length, width, height))
 
@@ -133,6 +223,9 @@ def _bus(rng: Rng) -> ActorModel:
     ]
     for x in np.arange(-length / 2 + 0.6, length / 2 - 1.0, rng.uniform(0.8, 1.4)):
         parts += [box([0.12, 0.9, 0.7], [x, s * 0.7, belt + 0.2], Material.INTERIOR) for s in (-1, 1)]
-        parts += [box([0.12, 0.05, eaves - belt], [x, s * (width / 2 - 0.03), (belt + eaves) / 2], Material.PAINT) for s in (-1, 1)]
+        parts += [
+            box([0.12, 0.05, eaves - belt], [x, s * (width / 2 - 0.03), (belt + eaves) / 2], Material.PAINT)
+            for s in (-1, 1)
+        ]
     parts += _wheels(length, width, [length / 2 - 2.6, -length / 2 + 3.0], 0.48)
     return ActorModel(VEHICLE, "bus", merge(parts).fitted(length, width, height), (length, width, height))
