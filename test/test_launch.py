@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -42,11 +43,14 @@ sys.exit(service.run())
 @contextmanager
 def launched(file: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """A launch file running in its own process with arguments `name:=value`; ends as by Ctrl-C."""
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, f"{LAUNCH}/{file}", *arguments])
+    command = [sys.executable, "-c", SCRIPT, f"{LAUNCH}/{file}", *arguments]
+    process = subprocess.Popen(command, start_new_session=True)
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGINT)
+        if process.poll() is None:
+            # A terminal sends Ctrl-C to the whole group, and launch counts on that.
+            os.killpg(process.pid, signal.SIGINT)
         assert process.wait(30) == 0
 
 
