@@ -3,6 +3,7 @@
 
 import queue
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
 from vision_msgs.msg import Detection3DArray
@@ -26,6 +28,7 @@ from perception_nodes.point_clouds import decode_points, require_finite
 MODULE, NAME = "perception_nodes.detection_node", "detection_node"
 DETECTIONS_TYPE = "vision_msgs/msg/Detection3DArray"
 START_TIMEOUT = 120.0  # s, for a first build of engines too
+RESEND = 3.0  # s; clouds travel by best effort and may be lost, and a node refuses one that it had already
 DRAIN = 2.0  # s that a real-time replay waits for late answers
 
 Watch = Callable[[Iterable[RawMessage], int], Iterable[RawMessage]]
@@ -69,6 +72,9 @@ class DetectionClient:
         self._detections = self._node.create_subscription(
             Detection3DArray, f"/{NAME}/detections", self._take, 10, raw=True
         )
+        # Made after the detections' subscription: who reaches this one has found that one.
+        self._heard = threading.Event()
+        self._node.create_subscription(DiagnosticArray, f"/{NAME}/timing", lambda _: self._heard.set(), 10, raw=True)
         self._executor = BackgroundExecutor(self._node, "replay")
         return self
 
@@ -90,9 +96,9 @@ class DetectionClient:
             return
 
     def connect(self, node: NodeProcess, timeout: float) -> None:
-        """Wait until the node listens and answers. Raises ReplayError where it does not, or another does too."""
+        """Wait until the node listens and reaches this side. Raises ReplayError where it does not, or another does."""
         end = time.monotonic() + timeout
-        while not (self._clouds.get_subscription_count() and self._node.count_publishers(f"/{NAME}/detections")):
+        while not (self._clouds.get_subscription_count() and self._heard.is_set()):
             if not node.is_running:
                 raise ReplayError(f"{NAME} ended while starting; the end of {node.log}:\n{node.last_words()}")
             if time.monotonic() > end:
@@ -160,7 +166,7 @@ class Session:
         for message in messages:
             stamp = self._pass_on(message)
             if stamp is not None and is_usable(message):
-                self._wait_for(stamp)
+                self._wait_for(stamp, message)
 
     def play_in_time(self, messages: Iterable[RawMessage], rate: float) -> None:
         """Send the messages at their own pace times `rate`, whether or not the node keeps up."""
@@ -190,9 +196,13 @@ class Session:
         self._result.sent += 1
         return stamp
 
-    def _wait_for(self, stamp: int) -> None:
+    def _wait_for(self, stamp: int, message: RawMessage) -> None:
         end = time.monotonic() + self._timeout
+        again = time.monotonic() + RESEND
         while stamp not in self._result.latencies:
+            if time.monotonic() > again:
+                self._client.send(message)
+                again += RESEND
             if not self._node.is_running:
                 raise ReplayError(f"{NAME} ended; the end of {self._node.log}:\n{self._node.last_words()}")
             if time.monotonic() > end:

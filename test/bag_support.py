@@ -20,11 +20,11 @@ FORWARD = Camera(
 
 
 def make_scan(index: int, names: tuple[str, ...] = ("vehicle",), count: int = 200) -> Scan:
-    """A scan of one object a name, 8 m apart; the first point is the centre of the first; all points lie in it."""
+    """A scan of one object a name, 8 m apart, which share the points; the first is the centre of the first object."""
     centres = np.array([[10 + 0.1 * index, 8.0 * row, -1.0] for row in range(len(names))])
     boxes = np.column_stack([centres, np.tile([4.0, 2.0, 1.5, 0.0], (len(names), 1))]).astype(np.float32)
     spread = np.random.default_rng(index).uniform(-0.5, 0.5, (count, 4)).astype(np.float32)
-    points = np.abs(spread) * [0, 0, 0, 1] + np.append(centres[0], 0) + spread * [1, 1, 1, 0]
+    points = np.column_stack([centres[np.arange(count) % len(names)] + spread[:, :3], np.abs(spread[:, 3])])
     points[0, :3] = centres[0]
     objects = Objects(boxes, list(names), [str(7 + row) for row in range(len(names))], np.ones(len(names), np.float32))
     pose = np.eye(4)

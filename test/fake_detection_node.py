@@ -7,14 +7,14 @@ import time
 
 import numpy as np
 from node_support import FakeDetector
-from perception_models.detection import Detections
 
+from perception_models.detection import Detections
 from perception_nodes.detection_node import DetectionNode
 from perception_nodes.run import run_node
 
 
 class Echo(FakeDetector):
-    """Finds one car: at the first point of the cloud. Ends the process at the third cloud where the test asks for it."""
+    """Finds one car: at the first point of the cloud. Ends the process at the third cloud where a test wants it."""
 
     def detect(self, points: np.ndarray) -> Detections:
         self.seen.append(points)

@@ -2,8 +2,8 @@
 """Play a bag to the genuine ROS 2 node, a process of its own beyond DDS, and judge what it answers.
 
 In lock-step by default: a cloud is sent when the one before is answered, so nothing is dropped. With --realtime RATE
-the bag keeps its pace times RATE, and drops and latencies are those of a robot. OUT/replay.mcap holds the bag's messages
-and the answers.
+the bag keeps its pace times RATE, and drops and latencies are those of a robot. OUT/replay.mcap holds the messages of
+the bag and the answers.
 
 example: perception replay out/drive.mcap --tasks detection --out out/replay
          perception replay out/drive.mcap --realtime 1.0 --out out/realtime
