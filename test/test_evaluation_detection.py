@@ -111,15 +111,34 @@ def test_the_working_point_is_the_highest_score_with_the_recall_wanted() -> None
         assert values["vehicle_working_recall"] == pytest.approx(100 * sum(above) / objects)
         assert values["vehicle_working_precision"] == pytest.approx(100 * sum(above) / len(above))
         assert values["vehicle_false_per_frame"] == pytest.approx((len(above) - sum(above)) / len(frames))
-        pairs = zip(frames, metrics.outcomes, strict=True)
-        assert sum(frame.labels[i] == 0 for frame, one in pairs for i in one.false) == len(above) - sum(above)
+
+
+def test_outcomes_are_taken_where_f1_is_best() -> None:
+    rng = np.random.default_rng(7)
+    frames = [random_frame(rng, noise=0.1) for _ in range(40)]
+    metrics = evaluate_detections(frames)
+    parts = [slow_judge(frame, 0, "bev", 0.5, 0, 50) for frame in frames]
+    judged, objects = [one for part, _ in parts for one in part], sum(count for _, count in parts)
+
+    def f1(score: float) -> float:
+        above = [hit for other, hit in judged if other >= score]
+        return 2 * sum(above) / (len(above) + objects)
+
+    best = max({score for score, _ in judged}, key=lambda score: (round(f1(score), 12), score))
+    assert metrics.values["vehicle_best_f1_score"] == best
+    hits = sum(hit for score, hit in judged if score >= best)
+    pairs = list(zip(frames, metrics.outcomes, strict=True))
+    assert sum(frame.labels[i] == 0 for frame, one in pairs for i in one.hits) == hits
+    assert sum(frame.truth_labels[i] == 0 for frame, one in pairs for i in one.found) == hits
+    assert sum(frame.truth_labels[i] == 0 for frame, one in pairs for i in one.missed) == objects - hits
 
 
 def one_frame(**changes: object) -> FrameResult:
     """One car 10 m ahead, found."""
     car = np.array([[10.0, 0, -1, 4, 2, 1.5, 0]])
-    fields = dict(boxes=car, scores=np.array([0.9]), labels=np.array([0]), truth_boxes=car, truth_labels=np.array([0]))
-    return FrameResult(**{**fields, **changes})  # type: ignore[arg-type]
+    found = {"boxes": car, "scores": np.array([0.9]), "labels": np.array([0])}
+    truth = {"truth_boxes": car, "truth_labels": np.array([0])}
+    return FrameResult(**{**found, **truth, **changes})  # type: ignore[arg-type]
 
 
 def test_perfect_detections_score_100_and_none_score_0() -> None:
@@ -127,7 +146,7 @@ def test_perfect_detections_score_100_and_none_score_0() -> None:
     assert perfect["vehicle_ap_3d_70"] == perfect["vehicle_ap_bev_50_0_20m"] == perfect["vehicle_working_recall"] == 100
     assert perfect["vehicle_false_per_frame"] == 0
     assert "pedestrian_ap_bev_25" not in perfect and perfect["pedestrian_objects"] == 0
-    nothing = dict(boxes=np.zeros((0, 7)), scores=np.zeros(0), labels=np.zeros(0, int))
+    nothing = {"boxes": np.zeros((0, 7)), "scores": np.zeros(0), "labels": np.zeros(0, int)}
     blind = evaluate_detections([one_frame(**nothing)])
     assert blind.values["vehicle_ap_bev_50"] == blind.values["vehicle_highest_recall"] == 0
     assert blind.outcomes[0].missed == [0]
@@ -144,7 +163,8 @@ def test_objects_with_few_points_are_neither_missed_nor_false_when_found() -> No
 
 def test_detections_where_the_truth_is_silent_are_not_false() -> None:
     wrong = one_frame().boxes + np.array([0, 9, 0, 0, 0, 0, 0])
-    both = dict(boxes=np.concatenate([one_frame().boxes, wrong]), scores=np.array([0.5, 0.9]), labels=np.zeros(2, int))
+    boxes = np.concatenate([one_frame().boxes, wrong])
+    both = {"boxes": boxes, "scores": np.array([0.5, 0.9]), "labels": np.zeros(2, int)}
     judged = evaluate_detections([one_frame(**both)]).values
     silent = evaluate_detections([one_frame(**both, covered=np.array([True, False]))]).values
     assert judged["vehicle_working_precision"] == 50 and judged["vehicle_false_per_frame"] == 1
@@ -154,7 +174,7 @@ def test_detections_where_the_truth_is_silent_are_not_false() -> None:
 def test_intervals_need_two_blocks_and_vanish_where_all_blocks_agree() -> None:
     assert evaluate_detections([one_frame()] * 10).intervals == {}
     assert evaluate_detections([one_frame()] * 45).intervals["vehicle_ap_bev_50"] == 0
-    nothing = dict(boxes=np.zeros((0, 7)), scores=np.zeros(0), labels=np.zeros(0, int))
+    nothing = {"boxes": np.zeros((0, 7)), "scores": np.zeros(0), "labels": np.zeros(0, int)}
     mixed = [one_frame()] * 60 + [one_frame(**nothing)] * 60
     interval = evaluate_detections(mixed).intervals["vehicle_ap_bev_50"]
     # Half of 8 blocks are blind: the share found in a draw has a standard deviation of 1 / (2 sqrt 8) = 17.7 %.

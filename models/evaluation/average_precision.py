@@ -43,6 +43,12 @@ class Curve:
         return int(np.searchsorted(self.recall, reachable))
 
 
+    def at_best_f1(self) -> int:
+        """Index of the highest score with the best harmonic mean of precision and recall. Needs a point at least."""
+        total = self.precision + self.recall
+        return int(np.argmax(self.precision * self.recall / np.maximum(total, np.finfo(float).tiny)))
+
+
 def precision_recall(judgements: Sequence[Judgement]) -> Curve:
     """The curve over many scans. Detections of equal score are taken together, so their order plays no part."""
     objects = sum(len(judgement.objects) for judgement in judgements)

@@ -35,7 +35,7 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one scan at the working point: indices into its detections and its true objects."""
+    """What became of one scan at each class's score of the best F1: indices into its detections and true objects."""
 
     hits: list[int] = field(default_factory=list)
     false: list[int] = field(default_factory=list)
@@ -128,8 +128,10 @@ def _add_working_point(
     score = np.inf
     if len(curve.scores):
         point = curve.at_recall(settings.recall)
-        score = curve.scores[point]
-        metrics.values[f"{name}_working_score"] = float(score)
+        # Where the wanted recall is out of reach the working point is no choice that anyone would make.
+        score = curve.scores[curve.at_best_f1()]
+        metrics.values[f"{name}_working_score"] = float(curve.scores[point])
+        metrics.values[f"{name}_best_f1_score"] = float(score)
         metrics.values[f"{name}_working_recall"] = 100 * float(curve.recall[point])
         metrics.values[f"{name}_working_precision"] = 100 * float(curve.precision[point])
         metrics.values[f"{name}_false_per_frame"] = float(curve.false[point]) / len(matches)

@@ -11,6 +11,7 @@ from perception_models.evaluation.matching import FrameResult
 from perception_models.evaluation.report import Plot, Table
 from perception_models.geometry.boxes import Floats
 
+KINDS = {"bev": "bird's eye", "3d": "3D"}
 WORKING = ("objects", "working_recall", "working_precision", "false_per_frame", "working_score", "highest_recall")
 
 
@@ -56,7 +57,7 @@ def extreme_scans(outcomes: list[Outcome], count: int) -> dict[str, list[int]]:
 
 
 def draw_scan(points: Floats, frame: FrameResult, outcome: Outcome, title: str, reach: float) -> bytes:
-    """PNG of a scan's points (N, >= 3) with what was found, missed, invented and not judged at the working point."""
+    """PNG of a scan's points (N, >= 3) with what was found, missed, invented and not judged at the best F1."""
     picture = pictures.BirdsEye(points, reach)
     judged = [*outcome.found, *outcome.missed]
     picture.boxes(np.delete(frame.truth_boxes, judged, axis=0), pictures.SILENT, width=1)
@@ -71,7 +72,7 @@ def draw_scan(points: Floats, frame: FrameResult, outcome: Outcome, title: str, 
 def _label(key: str) -> str:
     """`vehicle_ap_bev_50` -> `vehicle, bird's eye, IoU 0.5`."""
     name, _, kind, percent = key.split("_")
-    return f"{name}, {'birds-eye' if kind == 'bev' else '3D'}, IoU {int(percent) / 100:g}"
+    return f"{name}, {KINDS[kind]}, IoU {int(percent) / 100:g}"
 
 
 def _with_interval(metrics: DetectionMetrics, key: str) -> str:
