@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 NAME = "perception_nodes"
 MODELS = "perception_models"  # the folder models/, under a name that does not collide on a robot's path
 
-RUNTIME = ["embreex", "numpy>=1.21", "onnx", "onnxruntime", "pillow", "PyYAML", "rosbags", "small_gicp"]
+RUNTIME = ["embreex", "numpy>=1.21", "onnx", "onnxruntime", "pillow", "PyYAML", "rosbags", "scipy", "small_gicp"]
 # ROS 2 for a machine that has none: the wheels, and what generates the messages that have no wheel.
 ROS = [
     "catkin-pkg",

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-REASON = "genuine `launch` is not installed: launch files are checked where ROS 2 is (colcon build, source, pytest)"
-pytest.importorskip("launch_ros", reason=REASON)
+pytest.importorskip("launch_ros", reason="genuine `launch` is not installed: colcon build and source where ROS 2 is")
 
 import rclpy
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
