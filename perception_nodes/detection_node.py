@@ -32,7 +32,9 @@ class DetectionParameters(Parameters):
     backend: str = parameter(
         "auto", "engine; auto is TensorRT where it runs", choices=("auto", "onnxruntime", "tensorrt"), fixed=True
     )
-    precision: str = parameter("fp32", "asked of the engine; diagnostics say what it got", choices=("fp32", "fp16"), fixed=True)
+    precision: str = parameter(
+        "fp32", "asked of the engine; diagnostics say what it got", choices=("fp32", "fp16"), fixed=True
+    )
     threads: int = parameter(0, "threads of the engine on the CPU; 0 lets it choose", low=0, high=256, fixed=True)
     score_vehicle: float = parameter(
         0.3, "vehicles below are not published", low=0.0, high=1.0, name="score_threshold.vehicle"
@@ -54,7 +56,7 @@ class DetectionParameters(Parameters):
     publish_markers: bool = parameter(True, "publish ~/markers where someone listens")
 
     def thresholds(self, classes: tuple[str, ...]) -> Thresholds:
-        """Thresholds in the order of the model's classes; a class that has no parameter is published whatever its score."""
+        """Thresholds in the order of the model's classes; 0 for a class that has no parameter."""
         return Thresholds(tuple(float(getattr(self, f"score_{name}", 0.0)) for name in classes), self.nms_iou)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The health of a node: what it counted, how old its results are, what it runs on, and one /diagnostics status of it."""
+"""The health of a node: what it counted, how old its results are, what it runs on, as one /diagnostics status."""
 
 from __future__ import annotations
 
@@ -66,8 +66,11 @@ class Health:
         if counts.received > self._before.received or state != "active":
             self.last_input = now
         is_silent = now - self.last_input > silence
-        level, message = (ERROR, transition_error) if transition_error else self._verdict(state, counts, is_silent, sources)
-        values = {"state": state, "rate_hz": f"{self._rate(counts, now):.2f}", **vars(counts), "age_s": f"{self.age:.4f}"}
+        level, message = self._verdict(state, counts, is_silent, sources)
+        if transition_error:
+            level, message = ERROR, transition_error
+        values: dict[str, object] = {"state": state, "rate_hz": f"{self._rate(counts, now):.2f}"}
+        values |= {**vars(counts), "age_s": f"{self.age:.4f}"}
         values |= {f"engine_{key}": value for key, value in engine.items()}
         values["last_error"] = transition_error or self.last_error
         self._before, self._asked = counts, now

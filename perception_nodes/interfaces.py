@@ -12,6 +12,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 # Best effort also matches reliable publishers. The newest measurement is picked in our mailbox, which counts what it
 # drops; a middleware queue of one would drop unseen.
 SENSOR_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+# Loses nothing, but hears only publishers that are reliable too.
+RELIABLE_SENSOR_QOS = QoSProfile(depth=5)
 RESULT_QOS = QoSProfile(depth=5)
 
 

@@ -39,7 +39,9 @@ __all__ = [
 CLASSES = ("vehicle", "pedestrian", "cyclist")
 
 
-def encode_detections(detections: Detections, header: Header, ids: Sequence[int | str] | None = None) -> Detection3DArray:
+def encode_detections(
+    detections: Detections, header: Header, ids: Sequence[int | str] | None = None
+) -> Detection3DArray:
     """Detections as a message: boxes (K, 7) in metres and radians in the frame of the header, one hypothesis each.
 
     The hypothesis carries the class name and the score; `ids` (K) are track ids, none gives empty ids.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PerceptionNode: the base class of every node. A node gives its parameters, topics, `load()` and `process(message)`."""
+"""PerceptionNode, the base of every node: a node gives its parameters, topics, `load()` and `process(message)`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from std_msgs.msg import Header
 
 from perception_nodes.diagnostics import Health
 from perception_nodes.errors import InvalidMessage, NoResult
-from perception_nodes.interfaces import Input, Model, Output
+from perception_nodes.interfaces import RELIABLE_SENSOR_QOS, SENSOR_QOS, Input, Model, Output
 from perception_nodes.lifecycle import GuardedNode
 from perception_nodes.mailbox import Worker
 from perception_nodes.parameters import Parameters, ParameterSet
@@ -111,7 +111,9 @@ class PerceptionNode(GuardedNode, Generic[P, M]):
         self.while_active.callback(self._worker.stop)
         for source in self.inputs:
             put = partial(self._worker.put, source)
-            subscription = self.create_subscription(source.kind, source.topic, put, source.qos)
+            is_reliable = source.qos is SENSOR_QOS and self.parameters.reliable_input
+            qos = RELIABLE_SENSOR_QOS if is_reliable else source.qos
+            subscription = self.create_subscription(source.kind, source.topic, put, qos)
             self.while_active.callback(self.destroy_subscription, subscription)
 
     def _start(self) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters of a node from one frozen dataclass: declared, described, and validated all together before any is applied."""
+"""Parameters of a node from one frozen dataclass: described, and validated all together before any is applied."""
 
 from __future__ import annotations
 
@@ -44,6 +44,9 @@ class Parameters:
     """What every node has. A node's own parameters extend this class with fields made by `parameter`."""
 
     autostart: bool = parameter(True, "configure and activate without being asked", fixed=True)
+    reliable_input: bool = parameter(
+        False, "sensor topics are asked for reliably from the next activation on; best-effort publishers go unheard"
+    )
     max_age: float = parameter(
         0.0, "input older than this is rejected; 0 accepts any age", unit="s", low=0.0, high=3600.0
     )
@@ -98,8 +101,9 @@ class ParameterSet(Generic[P]):
         candidate = replace(self.current, **{entry.name: value for entry, value in own.items()})
         reasons = candidate.problems()
         if not self._is_unconfigured():
-            moved = [entry for entry, value in own.items() if value != getattr(self.current, entry.name)]
-            reasons += [f"{ros_name(e)} is fixed while configured: clean up first" for e in moved if e.metadata["fixed"]]
+            moved = [entry for entry in own if getattr(candidate, entry.name) != getattr(self.current, entry.name)]
+            fixed = [ros_name(entry) for entry in moved if entry.metadata["fixed"]]
+            reasons += [f"{name} is fixed while the node is configured: clean up first" for name in fixed]
         if not reasons:
             self.current = candidate
         return SetParametersResult(successful=not reasons, reason="; ".join(reasons))

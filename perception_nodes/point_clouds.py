@@ -103,15 +103,18 @@ def require_finite(points: Points) -> None:
         raise InvalidMessage(f"none of the {len(points)} points has finite coordinates; check the sensor")
 
 
-def encode_points(points: Points, header: Header, extra: Mapping[str, NDArray[np.generic]] | None = None) -> PointCloud2:
-    """Unorganised little-endian cloud of points (N, 3) x y z or (N, 4) x y z intensity, in metres in the header's frame.
+def encode_points(
+    points: Points, header: Header, extra: Mapping[str, NDArray[np.generic]] | None = None
+) -> PointCloud2:
+    """Unorganised little-endian cloud of points (N, 3) x y z or (N, 4) with intensity, metres in the header's frame.
 
     `extra` names further columns (N,) of any PointField type, for example `label` as int32.
     Raises ValueError where the shapes disagree.
     """
     if points.ndim != 2 or points.shape[1] not in (3, 4):
         raise ValueError(f"points have shape {points.shape}; expected (N, 3) or (N, 4)")
-    columns = dict(zip(("x", "y", "z", "intensity"), np.asarray(points, np.float32).T)) | dict(extra or {})
+    names = ("x", "y", "z", "intensity")[: points.shape[1]]
+    columns = dict(zip(names, np.asarray(points, np.float32).T, strict=True)) | dict(extra or {})
     record = np.dtype([(name, column.dtype.newbyteorder("<")) for name, column in columns.items()])
     records = np.empty(len(points), record)
     for name, column in columns.items():

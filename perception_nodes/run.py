@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of a node process: parameters checked, callbacks on a thread, one orderly end however often it is asked to."""
+"""The life of a node process: parameters checked, callbacks on a thread, one orderly end however often it is asked."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -23,6 +24,7 @@ def run_node(make: Callable[[], PerceptionNode[Any, Any]], arguments: Sequence[s
     The main thread only waits for signals, so the context is still valid while the node stops, and a second Ctrl-C,
     which launch and a terminal may both send, changes nothing.
     """
+    prepare_middleware()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -34,6 +36,14 @@ def run_node(make: Callable[[], PerceptionNode[Any, Any]], arguments: Sequence[s
         return 2
     finally:
         rclpy.try_shutdown()
+
+
+def prepare_middleware() -> None:
+    """Lets Fast DDS send from a thread of its own, unless the user chose otherwise; call it before `rclpy.init`.
+
+    A synchronous publish makes the worker wait for the slowest local reader.
+    """
+    os.environ.setdefault("RMW_FASTRTPS_PUBLICATION_MODE", "ASYNCHRONOUS")
 
 
 def _spin(node: PerceptionNode[Any, Any], stop: threading.Event) -> int:

@@ -18,7 +18,7 @@ PERCENTILES = (50, 95, 99)
 
 
 class Timing:
-    """Durations of named stages (convert, preprocess, inference, postprocess, publish, total) over the last messages."""
+    """Durations of named stages (convert, inference, publish and so on) over the last messages."""
 
     def __init__(self, window: int = 300) -> None:
         self._window = window
@@ -60,6 +60,6 @@ class Timing:
 
 
 def _status(stage: str, count: int, values: tuple[float, ...]) -> DiagnosticStatus:
-    keyed = [KeyValue(key=f"p{rank}_ms", value=f"{value:.3f}") for rank, value in zip(PERCENTILES, values)]
+    keyed = [KeyValue(key=f"p{rank}_ms", value=f"{value:.3f}") for rank, value in zip(PERCENTILES, values, strict=True)]
     keyed.append(KeyValue(key="samples", value=str(count)))
     return DiagnosticStatus(level=DiagnosticStatus.OK, name=stage, message=f"{values[0]:.2f} ms", values=keyed)

@@ -24,7 +24,7 @@ class TransformUnavailable(NoResult):
 
 @dataclass
 class Link:
-    """The pose of a frame in its parent over time: stamps ascending, one pose a stamp; a static link has none to pick."""
+    """The pose of a frame in its parent over time: stamps ascending, one pose a stamp; a static link has one."""
 
     parent: str
     is_static: bool

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from node_support import BOXES, FakeDetector, context, launch, random_points, wait_for  # noqa: F401
+from rcl_interfaces.msg import Log
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from visualization_msgs.msg import Marker
 
 from perception_models.geometry import se3
@@ -143,6 +145,14 @@ def test_old_scans_are_rejected_only_when_asked_for(bench):
     assert "max_age is 1.0 s" in bench.node.health.last_error
 
 
+@pytest.mark.parametrize(("wanted", "expected"), [(False, "BEST_EFFORT"), (True, "RELIABLE")])
+def test_sensor_topics_are_best_effort_unless_asked_for_reliably(launch, detector, wanted, expected):  # noqa: F811
+    bench = launch(partial(DetectionNode, lambda parameters: detector), reliable_input=wanted)
+    [info] = bench.client.get_subscriptions_info_by_topic("/detection_node/points")
+    assert info.qos_profile.reliability.name == expected
+    bench.good_cloud_passes()
+
+
 def test_a_burst_costs_drops_and_ends_with_the_newest_scan(bench, detector):
     bench.good_cloud_passes()
     detector.seconds = 0.1
@@ -205,6 +215,21 @@ def test_without_the_transform_nothing_is_published_and_with_it_boxes_are_moved(
     assert message.header.frame_id == "base_link"
     assert message.header.stamp == cloud.header.stamp
     np.testing.assert_allclose(decode_detections(message).boxes, transform_boxes(BOXES, pose), atol=1e-5)
+
+
+def test_a_stream_of_bad_scans_is_one_warning_and_many_counts(bench):
+    logs = []
+    latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    bench.client.create_subscription(Log, "/rosout", logs.append, latched)
+    for _ in range(8):
+        count = bench.node.health.rejected
+        bench.send(bench.cloud(count=0))
+        wait_for(lambda: bench.node.health.rejected > count)  # noqa: B023
+    bench.good_cloud_passes()
+    wait_for(lambda: logs)
+    warnings = [log.msg for log in logs if log.level == 30]
+    assert warnings == ["a message on ~/points was rejected: the cloud is empty; check the sensor"]
+    assert bench.node.health.rejected == 8
 
 
 def test_timing_names_every_stage(bench):

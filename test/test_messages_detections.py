@@ -36,9 +36,8 @@ RNG = np.random.default_rng(1)
 
 
 def some_detections(count=20):
-    boxes = np.concatenate(
-        [RNG.uniform(-40, 40, (count, 3)), RNG.uniform(0.3, 9, (count, 3)), RNG.uniform(-np.pi, np.pi, (count, 1))], axis=1
-    )
+    low, high = [-40] * 3 + [0.3] * 3 + [-np.pi], [40] * 3 + [9] * 3 + [np.pi]
+    boxes = RNG.uniform(low, high, (count, 7))
     labels = RNG.integers(0, 3, count)
     return Detections(boxes.astype(np.float32), RNG.uniform(0, 1, count).astype(np.float32), labels, CLASSES)
 
