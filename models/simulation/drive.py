@@ -43,7 +43,7 @@ def simulate_drive(
 def _drive(rng: Rng, seconds: float, sensor: str, motion_distortion: bool) -> Iterator[LidarFrame]:
     cruise = random_cruise(rng, (4.0, 11.0))
     reach = cruise(seconds + 1.0)
-    street = random_street(rng, -_AHEAD, reach + _AHEAD, STYLES[rng.integers(3)], tightest=45.0, least_bend=0.4)
+    street = random_street(rng, -_AHEAD, reach + _AHEAD, STYLES[rng.integers(3)], bends=(45.0, 0.4))
     pool = default_pool(rng, 60)
     parked = Placement(street, pool, rng)
     occupancy = rng.uniform(0.3, 0.95)

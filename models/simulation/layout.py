@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lays out a whole street: carriageway, side streets, parking, furniture and plots."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from perception_models.simulation.ground import Ground, random_line, random_waves
@@ -8,7 +10,7 @@ from perception_models.simulation.plots import PLOTS, Plot
 from perception_models.simulation.scene import Placed
 from perception_models.simulation.scenery import CLUTTER, pole, sign
 from perception_models.simulation.shapes import Material
-from perception_models.simulation.street import STYLES, Row, Street, Style
+from perception_models.simulation.street import STYLES, Maker, Row, Street, Style
 from perception_models.simulation.vegetation import tree
 
 Rng = np.random.Generator
@@ -19,34 +21,36 @@ def random_street(
     first: float = -110.0,
     last: float = 110.0,
     style: Style | None = None,
-    tightest: float = 70.0,
-    least_bend: float = 0.0,
+    bends: tuple[float, float] = (70.0, 0.0),
+    clutter: Sequence[Maker] = CLUTTER,
 ) -> Street:
-    """A street from s = first to s = last [m]."""
+    """A street from s = first to s = last [m]; bends are the tightest radius [m] and the least share of it to use."""
     style = style or STYLES[rng.choice(len(STYLES), p=[0.38, 0.28, 0.20, 0.14])]
-    slope, relief = random_waves(rng, rng.uniform(0.0, 0.05), style.uneven)
-    half_width = rng.uniform(*style.half_width)
-    soft = Material.GRASS if style.name != "city" and rng.random() < 0.85 else Material.CONCRETE
-    ground = Ground(
-        random_line(rng, first, last, tightest, least_bend),
-        half_width,
-        style.kerb * rng.uniform(0.5, 1.5),
-        rng.uniform(*style.pavement),
-        _gaps(rng, first, last, style.junction_every),
-        60.0,
-        slope,
-        relief,
-        rng.uniform(-0.015, 0.015),
-        soft,
-    )
+    ground = _random_ground(rng, first, last, style, bends)
     roadside = rng.random(2) < style.parking
-    free = half_width - (2.1 if roadside.any() and half_width > 4.6 else 0.0)
-    street = Street(style, ground, lane=max(free / 2, 1.3))
+    free = ground.half_width - (2.1 if roadside.any() and ground.half_width > 4.6 else 0.0)
+    street = Street(style, ground, lane=max(free / 2, 1.3), clutter=clutter)
     street.things.append(Placed(ground.mesh(), tint=rng.uniform(0.5, 1.4)))
     for side, parked in zip((-1, 1), roadside, strict=True):
         for s0, s1 in _blocks(ground, first, last):
             _build_block(street, side, s0, s1, bool(parked), rng)
     return street
+
+
+def _random_ground(rng: Rng, first: float, last: float, style: Style, bends: tuple[float, float]) -> Ground:
+    slope, relief = random_waves(rng, rng.uniform(0.0, 0.05), style.uneven)
+    return Ground(
+        line=random_line(rng, first, last, *bends),
+        half_width=rng.uniform(*style.half_width),
+        kerb=style.kerb * rng.uniform(0.5, 1.5),
+        pavement=rng.uniform(*style.pavement),
+        gaps=_gaps(rng, first, last, style.junction_every),
+        depth=60.0,
+        slope=slope,
+        relief=relief,
+        cross_fall=rng.uniform(-0.015, 0.015),
+        soft=Material.GRASS if style.name != "city" and rng.random() < 0.85 else Material.CONCRETE,
+    )
 
 
 def _gaps(rng: Rng, first: float, last: float, spacing: float) -> tuple[tuple[float, float], ...]:
@@ -83,9 +87,9 @@ def _build_block(street: Street, side: int, s0: float, s1: float, parked: bool, 
 def _furnish(street: Street, side: int, s0: float, s1: float, back: float, rng: Rng) -> None:
     """Trees, lamp posts, signs and other things along the pavement."""
     for s in np.arange(s0 + 2, s1 - 2, rng.uniform(8, 30)):
-        makers = CLUTTER if rng.random() < 0.3 else (tree, pole, sign)
+        makers = street.clutter if rng.random() < 0.3 else (tree, pole, sign)
         d = back - rng.uniform(0.2, 0.5) * street.ground.pavement
-        street.put(makers[rng.integers(len(makers))](rng), s, side * d, rng.uniform(-np.pi, np.pi), rng)
+        street.put(makers[int(rng.integers(len(makers)))](rng), s, side * d, rng.uniform(-np.pi, np.pi), rng)
 
 
 def _roadside_parking(street: Street, side: int, s0: float, s1: float, back: float, rng: Rng) -> float:

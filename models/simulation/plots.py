@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from perception_models.simulation.buildings import building
-from perception_models.simulation.scenery import CLUTTER, fence, wall
+from perception_models.simulation.scenery import fence, wall
 from perception_models.simulation.shapes import Mesh
-from perception_models.simulation.street import Row, Street
+from perception_models.simulation.street import Maker, Row, Street
 from perception_models.simulation.vegetation import GREENERY, hedge
 
 Rng = np.random.Generator
-Maker = Callable[[Rng], Mesh]
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def house(plot: Plot) -> None:
         plot.put(border[rng.integers(4)](rng, free), (drive + free / 2) / plot.length, rng.uniform(0.1, 0.5))
     if drive > 1:
         plot.park(0.7, 2.9, rng.uniform(2.6, 4.5), plot.side * np.pi / 2, 2.6)
-    plot.scatter(CLUTTER, int(rng.integers(0, 5)), 0.9, front)
+    plot.scatter(plot.street.clutter, int(rng.integers(0, 5)), 0.9, front)
 
 
 def terrace(plot: Plot) -> None:
@@ -64,7 +63,7 @@ def terrace(plot: Plot) -> None:
     rng = plot.rng
     length = plot.length - rng.uniform(0.0, 2.0) * (rng.random() < 0.3)
     plot.put(building(rng, length), 0.5, rng.uniform(0.0, 0.6))
-    plot.scatter(CLUTTER, int(rng.integers(0, 3)), -1.2, -0.5)
+    plot.scatter(plot.street.clutter, int(rng.integers(0, 3)), -1.2, -0.5)
 
 
 def green(plot: Plot) -> None:
@@ -89,7 +88,7 @@ def yard(plot: Plot) -> None:
     """Things that are hard to tell from vehicles and people."""
     if plot.rng.random() < 0.5:
         plot.put(fence(plot.rng, plot.length), 0.5, 0.2)
-    plot.scatter(CLUTTER, int(plot.length * plot.rng.uniform(0.25, 0.6)), 0.6, 16.0)
+    plot.scatter(plot.street.clutter, int(plot.length * plot.rng.uniform(0.25, 0.6)), 0.6, 16.0)
 
 
 def field(plot: Plot) -> None:

@@ -4,10 +4,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from perception_models.simulation.assets import NO_ASSETS, load
 from perception_models.simulation.frame import LidarFrame
 from perception_models.simulation.layout import random_street
 from perception_models.simulation.scan import Motion, mounted
 from perception_models.simulation.scene import Placed, Scene, assemble
+from perception_models.simulation.scenery import CLUTTER
 from perception_models.simulation.sensors import SENSORS
 from perception_models.simulation.street import Street
 from perception_models.simulation.sweep import sweep
@@ -21,12 +23,22 @@ class FrameSampler:
     """Draws training frames; equal seeds give equal sequences."""
 
     def __init__(
-        self, seed: int, hdl64_share: float = 0.7, frames_per_street: int = 8, label_range: float = 60.0
+        self,
+        seed: int,
+        hdl64_share: float = 0.7,
+        frames_per_street: int = 8,
+        label_range: float = 60.0,
+        assets: bool = True,
     ) -> None:
-        """Take the share of HDL-64E frames, the frames a street serves for, and how far objects are listed [m]."""
+        """Take the share of HDL-64E frames, the frames a street serves for, and how far objects are listed [m].
+
+        With `assets`, the free meshes of assets.py are mixed in where they were fetched.
+        """
         self._rng = np.random.default_rng(seed)
         self._hdl64_share, self._frames_per_street, self._label_range = hdl64_share, frames_per_street, label_range
-        self._pool = default_pool(self._rng)
+        self._assets = load() if assets else NO_ASSETS
+        self._pool = default_pool(self._rng, 160, self._assets)
+        self._clutter = (*CLUTTER, *(self._assets.thing for _ in range(6 if self._assets.clutter else 0)))
         self._left = 0
         self._street: Street
         self._parked: Placement
@@ -52,7 +64,7 @@ class FrameSampler:
         return frame
 
     def _new_street(self) -> None:
-        self._street = random_street(self._rng)
+        self._street = random_street(self._rng, clutter=self._clutter)
         self._parked = Placement(self._street, self._pool, self._rng)
         occupancy = self._rng.beta(2.0, 1.2)
         for row in self._street.rows:

@@ -14,6 +14,7 @@ from perception_models.simulation.unit import Unit
 
 F32 = NDArray[np.float32]
 Rng = np.random.Generator
+_STRAY_SHARE, _STRAY = 0.03, 4.0  # some returns scatter more than the rest
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,11 @@ def _open_view(unit: Unit, directions: F32) -> tuple[NDArray[np.int64], NDArray[
 
 def _noisy_range(met: Met, seen: NDArray[np.int64], bias: F32, unit: Unit, rng: Rng) -> F32:
     """Measured range: bias of the beam, its noise, roughness of the surface, and the smear of a slanting footprint."""
-    distance = met.distance[seen]
+    distance, noise = met.distance[seen], unit.conditions.noise
     footprint = np.minimum(0.00004 * distance / np.maximum(met.cosine[seen], 0.02), 0.06)
-    spread = np.sqrt(
-        (unit.conditions.noise * unit.lidar.range_noise) ** 2 + ROUGHNESS[met.material[seen]] ** 2 + footprint**2
-    )
-    return np.asarray(
-        distance + unit.conditions.noise * bias + spread * rng.standard_normal(len(seen), np.float32), np.float32
-    )
+    spread = np.sqrt((noise * unit.lidar.range_noise) ** 2 + ROUGHNESS[met.material[seen]] ** 2 + footprint**2)
+    spread[rng.random(len(seen), np.float32) < _STRAY_SHARE] *= _STRAY
+    return np.asarray(distance + noise * bias + spread * rng.standard_normal(len(seen), np.float32), np.float32)
 
 
 def _intensity(strength: F32, gain: float, rng: Rng) -> F32:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A street: its ground, what stands beside it, and where vehicles may park and drive."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,11 +9,13 @@ from numpy.typing import NDArray
 
 from perception_models.simulation.ground import Ground
 from perception_models.simulation.scene import Placed
+from perception_models.simulation.scenery import CLUTTER
 from perception_models.simulation.shapes import Mesh
 
 Rng = np.random.Generator
 Array = NDArray[np.float64]
 F32 = NDArray[np.float32]
+Maker = Callable[[Rng], Mesh]
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Street:
     things: list[Placed] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     taken: list[tuple[float, float, float]] = field(default_factory=list)
+    clutter: Sequence[Maker] = CLUTTER
 
     def put(self, mesh: Mesh, s: float, d: float, yaw: float, rng: Rng) -> None:
         """Stand a mesh at street coordinates, on the ground."""

@@ -7,17 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception_models.simulation.actors import Actor, ActorModel
+from perception_models.simulation.assets import NO_ASSETS, Assets
 from perception_models.simulation.people import random_cyclist, random_pedestrian
 from perception_models.simulation.street import Row, Street
 from perception_models.simulation.vehicles import random_vehicle
 
 Rng = np.random.Generator
+Maker = Callable[[Rng], ActorModel]
 
 
 class ModelPool:
     """Ready-made models to draw from; a few are replaced from time to time so that shapes never run out."""
 
-    def __init__(self, rng: Rng, makers: Sequence[tuple[Callable[[Rng], ActorModel], int]]) -> None:
+    def __init__(self, rng: Rng, makers: Sequence[tuple[Maker, int]]) -> None:
         """Make `count` models of each maker."""
         self._rng, self._makers = rng, [m for m, _ in makers]
         self._models = [[make(rng) for _ in range(count)] for make, count in makers]
@@ -37,9 +39,15 @@ class ModelPool:
 VEHICLES, PEDESTRIANS, CYCLISTS = 0, 1, 2
 
 
-def default_pool(rng: Rng, size: int = 120) -> ModelPool:
-    """Vehicles, pedestrians and cyclists."""
-    return ModelPool(rng, [(random_vehicle, size), (random_pedestrian, size // 4), (random_cyclist, size // 5)])
+def default_pool(rng: Rng, size: int = 120, assets: Assets = NO_ASSETS) -> ModelPool:
+    """Vehicles, pedestrians and cyclists; a part of them from the assets, where there are any."""
+    vehicle = _mixed(random_vehicle, assets.vehicle, 0.2 if assets.vehicles else 0.0)
+    pedestrian = _mixed(random_pedestrian, assets.pedestrian, 0.4 if assets.people else 0.0)
+    return ModelPool(rng, [(vehicle, size), (pedestrian, size // 4), (random_cyclist, size // 5)])
+
+
+def _mixed(usual: Maker, other: Maker, share: float) -> Maker:
+    return lambda rng: other(rng) if rng.random() < share else usual(rng)
 
 
 class Placement:
