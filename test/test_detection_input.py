@@ -81,25 +81,25 @@ def test_tokens_come_first_and_padding_points_nowhere() -> None:
     tensors = prepare(cloud(4000), SMALL).tensors
     tokens = int((tensors["token_bias"] == 0).sum())
     padded = len(tensors["token_bias"])
-    area = SMALL.grid.size**2
+    rows = len(tensors["statistics"])
     assert tokens > 0 and padded % SMALL.group == 0
-    assert (tensors["cells"][tokens:padded] == area).all()
-    used = tensors["cells"][tensors["cells"] < area]
+    used = tensors["bev_rows"][tensors["bev_rows"] < rows]
     assert len(np.unique(used)) == len(used)
+    assert not np.isin(np.arange(tokens, padded), used).any() and np.isin(np.arange(tokens), used).all()
 
 
 def test_what_exceeds_the_capacity_is_counted() -> None:
     full = prepare(cloud(4000), SMALL)
     few = DetectionSettings(grid=SMALL.grid, max_pillars=256, max_tokens=128)
     cut = prepare(cloud(4000), few, pad_to_capacity=True)
-    pillars = (full.tensors["cells"] < SMALL.grid.size**2).sum() + full.overflow
+    pillars = (full.tensors["bev_rows"] < len(full.tensors["statistics"])).sum() + full.overflow
     assert cut.overflow == pillars - 256
-    assert cut.tensors["cells"].shape == (256,) and cut.tensors["token_bias"].shape == (128,)
+    assert cut.tensors["statistics"].shape == (256, 10) and cut.tensors["token_bias"].shape == (128,)
 
 
 def test_empty_cloud_gives_padding_only() -> None:
     tensors = prepare(np.zeros((0, 4), np.float32), SMALL).tensors
-    assert (tensors["cells"] == SMALL.grid.size**2).all()
+    assert (tensors["bev_rows"] == len(tensors["statistics"])).all()
 
 
 def test_decoding_undoes_encoding_at_any_yaw() -> None:

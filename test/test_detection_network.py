@@ -86,7 +86,7 @@ def test_a_batch_gives_each_scan_what_it_gets_alone(attention: bool) -> None:
     tensors = [prepare(scan, SMALL).tensors for scan in scans]
     network = CompactDetector(SMALL, attention=attention).eval()
     with torch.inference_mode():
-        joined = network(**{k: torch.from_numpy(v) for k, v in join_inputs(tensors, SMALL).items()}, batch=2)
+        joined = network(**{k: torch.from_numpy(v) for k, v in join_inputs(tensors).items()}, batch=2)
         for k, alone in enumerate(tensors):
             single = network(**{name: torch.from_numpy(value) for name, value in alone.items()})
             for map_joined, map_single in zip(joined, single, strict=True):

@@ -34,7 +34,7 @@ class BevPyramid(nn.Module):
         super().__init__()
         fine, middle, coarse = widths
         self.fine = nn.Sequential(conv(inputs, fine, 2), Residual(fine))
-        self.middle = nn.Sequential(conv(fine, middle, 2), conv(middle, middle), Residual(middle))
+        self.middle = nn.Sequential(conv(fine, middle, 2), conv(middle, middle))
         self.coarse = nn.Sequential(conv(middle, coarse, 2), Residual(coarse), Residual(coarse))
         self.to_middle = conv(coarse, middle, kernel=1)
         self.merge_middle = conv(middle, middle)
@@ -76,10 +76,8 @@ class CentreHead(nn.Module):
         return self.heatmap(shared), self.box(shared), self.iou(shared)
 
 
-def scatter_to_bev(rows: Tensor, cells: Tensor, batch: int, size: int) -> Tensor:
-    """Write (P, C) pillar features to their cells -> (B, C, size, size). Padding rows carry the index B * size**2 and
-    are dropped."""
-    area = batch * size * size
-    dense = rows.new_zeros(area + 1, rows.shape[1])
-    dense = torch.index_put(dense, (cells,), rows)
-    return dense[:area].reshape(batch, size, size, rows.shape[1]).permute(0, 3, 1, 2)
+def gather_to_bev(rows: Tensor, bev_rows: Tensor, batch: int, size: int) -> Tensor:
+    """Features (P, C) of pillars laid out as a map (B, C, size, size); bev_rows (B * size**2,) is P where no pillar
+    is."""
+    dense = torch.cat([rows, rows.new_zeros(1, rows.shape[1])]).index_select(0, bev_rows)
+    return dense.reshape(batch, size, size, rows.shape[1]).permute(0, 3, 1, 2)

@@ -105,9 +105,7 @@ def collate(samples: list[Sample], settings: DetectionSettings) -> Batch:
     flat = np.concatenate([t.cells for t in targets])
     return Batch(
         size=len(samples),
-        inputs={
-            name: torch.from_numpy(value) for name, value in join_inputs([s.tensors for s in samples], settings).items()
-        },
+        inputs={name: torch.from_numpy(value) for name, value in join_inputs([s.tensors for s in samples]).items()},
         heatmap=torch.from_numpy(np.stack([t.heatmap for t in targets])),
         learn=torch.from_numpy(np.stack([t.learn for t in targets])),
         cells=torch.from_numpy(np.concatenate(positives)),
@@ -118,27 +116,38 @@ def collate(samples: list[Sample], settings: DetectionSettings) -> Batch:
     )
 
 
-def join_inputs(
-    scans: list[dict[str, npt.NDArray[np.generic]]], settings: DetectionSettings
-) -> dict[str, npt.NDArray[np.generic]]:
+def join_inputs(scans: list[dict[str, npt.NDArray[np.generic]]]) -> dict[str, npt.NDArray[np.generic]]:
     """Join the input tensors of several scans along their rows, tokens before flat pillars."""
-    area = settings.grid.size**2
     tokens = [len(scan["token_bias"]) for scan in scans]
-    moved = []
-    for k, scan in enumerate(scans):
-        cells = np.where(scan["cells"] == area, len(scans) * area, scan["cells"] + k * area)
-        start = sum(tokens[:k])
-        moved.append({**scan, "cells": cells, "orders": scan["orders"] + start, "inverse": scan["inverse"] + start})
+    flat = [len(scan["statistics"]) - count for scan, count in zip(scans, tokens, strict=True)]
     joined: dict[str, npt.NDArray[np.generic]] = {}
     for name in scans[0]:
-        if name in ("occupancy", "statistics", "cells"):
-            parts = [scan[name][:t] for scan, t in zip(moved, tokens, strict=True)]
-            parts += [scan[name][t:] for scan, t in zip(moved, tokens, strict=True)]
-            joined[name] = np.concatenate(parts)
-        else:
-            axis = 1 if name in ("orders", "inverse", "positions") else 0
-            joined[name] = np.concatenate([scan[name] for scan in moved], axis=axis)
+        parts = [scan[name] for scan in scans]
+        if name in ("occupancy", "statistics"):
+            parts = [part[:t] for part, t in zip(parts, tokens, strict=True)] + [
+                part[t:] for part, t in zip(parts, tokens, strict=True)
+            ]
+        elif name in ("orders", "inverse"):
+            parts = [part + sum(tokens[:k]) for k, part in enumerate(parts)]
+        elif name == "bev_rows":
+            parts = [_moved_rows(part, k, tokens, flat) for k, part in enumerate(parts)]
+        joined[name] = np.concatenate(parts, axis=1 if name in ("orders", "inverse", "positions") else 0)
     return joined
+
+
+def _moved_rows(
+    bev_rows: npt.NDArray[np.generic], scan: int, tokens: list[int], flat: list[int]
+) -> npt.NDArray[np.generic]:
+    """Row indices of one scan after joining: tokens of all scans, flat pillars of all scans, then the empty row."""
+    own = tokens[scan]
+    places = np.concatenate(
+        [
+            np.arange(own) + sum(tokens[:scan]),
+            np.arange(flat[scan]) + sum(tokens) + sum(flat[:scan]),
+            [sum(tokens) + sum(flat)],
+        ]
+    )
+    return places[bev_rows]
 
 
 def batches(seed: int, settings: DetectionSettings, batch_size: int, workers: int) -> Iterator[Batch]:

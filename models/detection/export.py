@@ -22,6 +22,7 @@ OPSET = 17
 PARITY = 1e-3
 TOKEN_INPUTS = ("points", "point_bias", "token_bias")
 INDEX_INPUTS = ("orders", "inverse", "positions")
+PILLAR_INPUTS = ("occupancy", "statistics")
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
@@ -102,7 +103,9 @@ def describe(settings: DetectionSettings, variant: str, path: Path, example: Arr
 def _symbolic(name: str) -> dict[int, str]:
     if name in INDEX_INPUTS:
         return {1: "tokens"}
-    return {0: "tokens" if name in TOKEN_INPUTS else "pillars"}
+    if name in TOKEN_INPUTS:
+        return {0: "tokens"}
+    return {0: "pillars"} if name in PILLAR_INPUTS else {}
 
 
 def _shape(name: str, example: Arrays) -> list[int | str]:

@@ -28,16 +28,18 @@ class GroupAttention(nn.Module):
     def forward(self, x: Tensor, position: Tensor, key_bias: Tensor) -> Tensor:
         """x, position (G, S, C); key_bias (G, 1, 1, S), 0 for real keys -> (G, S, C)."""
         groups, size, channels = x.shape
-        located = x + position
+        # Two-dimensional products: exported as one Gemm with its bias.
+        located = (x + position).flatten(0, 1)
         weight, bias = self.in_proj_weight, self.in_proj_bias
         queries_keys = F.linear(located, weight[: 2 * channels], bias[: 2 * channels])
-        values = F.linear(x, weight[2 * channels :], bias[2 * channels :])
+        values = F.linear(x.flatten(0, 1), weight[2 * channels :], bias[2 * channels :])
         split = (groups, size, self.heads, channels // self.heads)
         q, k = (part.reshape(split).transpose(1, 2) for part in queries_keys.chunk(2, dim=-1))
         v = values.reshape(split).transpose(1, 2)
-        scores = q @ k.transpose(2, 3) * (channels // self.heads) ** -0.5 + key_bias
+        scores = (q * (channels // self.heads) ** -0.5) @ k.transpose(2, 3) + key_bias
         attended = torch.softmax(scores.float(), dim=-1).to(v.dtype) @ v
-        return self.out_proj(attended.transpose(1, 2).reshape(groups, size, channels))  # type: ignore[no-any-return]
+        attended = attended.transpose(1, 2).reshape(groups * size, channels)
+        return self.out_proj(attended).reshape(groups, size, channels)  # type: ignore[no-any-return]
 
 
 class _Attention(nn.Module):
@@ -52,7 +54,7 @@ class _Attention(nn.Module):
 
 
 class FlatLayer(nn.Module):
-    """One post-norm transformer layer over groups in one sorting."""
+    """One post-norm transformer layer over groups in one sorting: (G, S, C) -> (G * S, C)."""
 
     def __init__(self, channels: int, heads: int, ffn: int) -> None:
         super().__init__()
@@ -63,7 +65,7 @@ class FlatLayer(nn.Module):
         self.norm2 = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor, position: Tensor, key_bias: Tensor) -> Tensor:
-        x = self.norm1(x + self.attn(x, position, key_bias))
+        x = self.norm1(x + self.attn(x, position, key_bias)).flatten(0, 1)
         return self.norm2(x + self.fc2(F.gelu(self.fc1(x))))  # type: ignore[no-any-return]
 
 
@@ -98,7 +100,7 @@ class FlatFormerEncoder(nn.Module):
                 grouped = x[orders[s]].reshape(-1, self.group, channels)
                 located = self.positions[positions[s]].reshape(-1, self.group, channels).to(x.dtype)
                 bias = token_bias[orders[s]].reshape(-1, 1, 1, self.group)
-                x = layer(grouped, located, bias).reshape(-1, channels)[inverse[s]]
+                x = layer(grouped, located, bias)[inverse[s]]
         return x
 
 

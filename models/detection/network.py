@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from perception_models.detection.bev import BevPyramid, CentreHead, scatter_to_bev
+from perception_models.detection.bev import BevPyramid, CentreHead, gather_to_bev
 from perception_models.detection.flatformer import FlatFormerEncoder
 from perception_models.detection.pillar_attention import PointMaxPool, PointToPillarAttention
 from perception_models.detection.preprocess import POINT_FEATURES, STATISTICS
@@ -15,7 +15,7 @@ from perception_models.detection.settings import DetectionSettings
 INPUTS = (
     "occupancy",
     "statistics",
-    "cells",
+    "bev_rows",
     "points",
     "point_bias",
     "orders",
@@ -56,7 +56,7 @@ class CompactDetector(nn.Module):
         self,
         occupancy: Tensor,
         statistics: Tensor,
-        cells: Tensor,
+        bev_rows: Tensor,
         points: Tensor,
         point_bias: Tensor,
         orders: Tensor,
@@ -73,7 +73,7 @@ class CompactDetector(nn.Module):
         if self.encoder is not None:
             tokens = self.encoder(tokens, orders, inverse, positions, token_bias)
         rows = torch.cat([tokens, self.flat_norm(code[count:]).to(tokens.dtype)])
-        bev = scatter_to_bev(self.reduce(rows), cells, batch, self.settings.grid.size)
+        bev = gather_to_bev(self.reduce(rows), bev_rows, batch, self.settings.grid.size)
         return self.head(self.pyramid(bev))  # type: ignore[no-any-return]
 
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from perception_models.detection.bev import scatter_to_bev
+from perception_models.detection.bev import gather_to_bev
 from perception_models.detection.bev_backbones import (
     DsvtCenterHead,
     DynamicPillarVfe,
@@ -46,7 +46,7 @@ class OfficialDsvt(nn.Module):
     def __init__(self, settings: DsvtSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.inputs = (*POINT_INPUTS, "cells", *(f"{name}_{shift}" for shift in range(2) for name in SET_INPUTS))
+        self.inputs = (*POINT_INPUTS, "bev_rows", *(f"{name}_{shift}" for shift in range(2) for name in SET_INPUTS))
         self.outputs = ("heatmap", "box", "iou") if settings.centre_head else ("bev",)
         self.vfe = DynamicPillarVfe(settings.channels, settings.doublings)
         self.backbone_3d = Dsvt(settings.channels, settings.heads, settings.feedforward, settings.blocks)
@@ -58,7 +58,7 @@ class OfficialDsvt(nn.Module):
         """Tensors in the order of `inputs` (see `official_preprocess`) -> those named by `outputs`."""
         pillars = self.vfe(*tensors[:4])
         pillars = self.backbone_3d(pillars, [SetTensors(*tensors[5:9]), SetTensors(*tensors[9:13])])
-        bev = self.backbone_2d(scatter_to_bev(pillars, tensors[4], 1, self.settings.grid.size))
+        bev = self.backbone_2d(gather_to_bev(pillars, tensors[4], 1, self.settings.grid.size))
         return _dsvt_maps(self.dense_head(bev)) if self.settings.centre_head else (bev,)
 
 
@@ -68,7 +68,7 @@ class OfficialFlatFormer(nn.Module):
     def __init__(self, settings: FlatFormerSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.inputs = (*POINT_INPUTS, "cells", "orders", "inverse", "positions", "token_bias")
+        self.inputs = (*POINT_INPUTS, "bev_rows", "orders", "inverse", "positions", "token_bias")
         self.outputs = ("heatmap", "box", "iou")
         self.voxel_encoder = DynamicVfe(settings.channels, settings.doublings)
         self.middle_encoder = FlatFormerEncoder(
@@ -81,7 +81,7 @@ class OfficialFlatFormer(nn.Module):
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Tensors in the order of `inputs` (see `official_preprocess`) -> those named by `outputs`."""
         pillars = self.middle_encoder(self.voxel_encoder(*tensors[:4]), *tensors[5:])
-        bev = scatter_to_bev(pillars, tensors[4], 1, self.settings.grid.size)
+        bev = gather_to_bev(pillars, tensors[4], 1, self.settings.grid.size)
         return _flatformer_maps(self.bbox_head(self.neck(self.backbone(bev))))
 
 

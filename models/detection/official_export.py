@@ -42,7 +42,6 @@ SYMBOLIC: dict[str, dict[int, str]] = {
     "point_last": {0: "points"},
     "point_pillar": {0: "points"},
     "pillar_first": {0: "pillars"},
-    "cells": {0: "pillars"},
     "orders": {1: "pillars"},
     "inverse": {1: "pillars"},
     "positions": {1: "pillars"},
@@ -86,7 +85,7 @@ def write_onnx(detector: OfficialDetector, example: Tensors, path: Path) -> None
         opset_version=OPSET,
         input_names=list(detector.inputs),
         output_names=list(detector.outputs),
-        dynamic_axes={name: SYMBOLIC[name] for name in detector.inputs},
+        dynamic_axes={name: SYMBOLIC[name] for name in detector.inputs if name in SYMBOLIC},
     )
 
 
@@ -129,4 +128,4 @@ def _capacity(settings: OfficialSettings) -> dict[str, int]:
 
 
 def _shape(name: str, example: Tensors) -> list[int | str]:
-    return [SYMBOLIC[name].get(axis, length) for axis, length in enumerate(example[name].shape)]
+    return [SYMBOLIC.get(name, {}).get(axis, length) for axis, length in enumerate(example[name].shape)]

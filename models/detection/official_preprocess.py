@@ -11,7 +11,7 @@ import numpy.typing as npt
 from perception_models.detection.dsvt_sets import SetWindows, rotated_sets
 from perception_models.detection.grouping import flatten_windows
 from perception_models.detection.preprocess import MASKED, NetworkInput
-from perception_models.geometry.pillars import Floats, Ints, PillarGrid, Pillars, group_into_pillars
+from perception_models.geometry.pillars import Floats, Ints, PillarGrid, Pillars, group_into_pillars, rows_of_cells
 
 Tensors = dict[str, npt.NDArray[np.generic]]
 
@@ -86,7 +86,7 @@ def prepare_official(points: Floats, settings: OfficialSettings, pad_to_capacity
     pillars, overflow = _within_capacity(group_into_pillars(points, settings.grid), settings)
     tensors = _pillar_tensors(pillars, settings, pad_to_capacity)
     cells = np.stack([pillars.cells % settings.grid.size, pillars.cells // settings.grid.size], axis=1)
-    rows = len(tensors["cells"])
+    rows = len(tensors["pillar_first"])
     if isinstance(settings, DsvtSettings):
         for number in range(2):
             tensors.update(_set_tensors(cells, settings, number, rows, pad_to_capacity))
@@ -124,7 +124,7 @@ def _pillar_tensors(pillars: Pillars, settings: OfficialSettings, pad_to_capacit
         "point_last": last,
         "point_pillar": _padded(owner, points),
         "pillar_first": _padded(pillars.starts, rows),
-        "cells": _padded(pillars.cells, rows, fill=settings.grid.size**2),
+        "bev_rows": rows_of_cells(pillars.cells, np.arange(len(pillars.cells)), settings.grid, empty=rows),
     }
 
 
@@ -171,7 +171,7 @@ def _group_tensors(cells: Ints, settings: FlatFormerSettings, rows: int) -> Tens
     }
 
 
-def _padded(values: npt.NDArray[np.generic], length: int, axis: int = 0, fill: int = 0) -> npt.NDArray[np.generic]:
+def _padded(values: npt.NDArray[np.generic], length: int, axis: int = 0) -> npt.NDArray[np.generic]:
     widths = [(0, 0)] * values.ndim
     widths[axis] = (0, length - values.shape[axis])
-    return np.pad(values, widths, constant_values=fill)
+    return np.pad(values, widths)

@@ -10,13 +10,17 @@ from torch.nn import functional as F
 
 class PointToPillarAttention(nn.Module):
     """Cross-attention from one latent query a pillar to its points; the pillar's own code is added to the learnt
-    latent."""
+    latent.
+
+    With a single query, keys and values need no tensors of their own: the query is carried back through the key's
+    projection, and the value's projection is applied after pooling. The key's bias shifts all scores alike and is void.
+    """
 
     def __init__(self, point_features: int, channels: int, heads: int, hidden: int = 32) -> None:
         super().__init__()
         self.heads = heads
         self.latent = nn.Parameter(torch.randn(channels) * 0.02)
-        self.embed = nn.Linear(point_features + 3, hidden)
+        self.embed = nn.Linear(point_features, hidden)
         self.query = nn.Linear(channels, hidden)
         self.key = nn.Linear(hidden, hidden)
         self.value = nn.Linear(hidden, channels)
@@ -25,14 +29,26 @@ class PointToPillarAttention(nn.Module):
     def forward(self, points: Tensor, point_bias: Tensor, code: Tensor) -> Tensor:
         """points (T, K, F), point_bias (T, K) 0 or -1e4, code (T, C) -> (T, C)."""
         tokens, slots, _ = points.shape
-        hidden = F.relu(self.embed(_with_offsets(points, point_bias)))
+        hidden = F.relu(self.embed(points.flatten(0, 1))).reshape(tokens, slots, -1)
         latent = self.latent + code
-        q = self.query(latent).reshape(tokens, self.heads, 1, -1)
-        k = self.key(hidden).reshape(tokens, slots, self.heads, -1).permute(0, 2, 3, 1)
-        v = self.value(hidden).reshape(tokens, slots, self.heads, -1).transpose(1, 2)
-        scores = q @ k * (k.shape[2] ** -0.5) + point_bias[:, None, None, :]
-        pooled = torch.softmax(scores.float(), dim=-1).to(v.dtype) @ v
-        return self.norm(latent + pooled.reshape(tokens, -1))  # type: ignore[no-any-return]
+        asked = self._through_key(self.query(latent))
+        scores = asked @ hidden.transpose(1, 2) + point_bias[:, None, :]
+        pooled = torch.softmax(scores.float(), dim=-1).to(hidden.dtype) @ hidden
+        return self.norm(latent + self._value_of(pooled))  # type: ignore[no-any-return]
+
+    def _through_key(self, query: Tensor) -> Tensor:
+        """Queries (T, D) as vectors (T, heads, hidden) whose product with a point's hidden features is its score."""
+        size = query.shape[1] // self.heads
+        by_head = query.reshape(-1, self.heads, size).transpose(0, 1)
+        weight = self.key.weight.reshape(self.heads, size, -1)
+        return (by_head @ weight).transpose(0, 1) * size**-0.5
+
+    def _value_of(self, pooled: Tensor) -> Tensor:
+        """Each head's pooled hidden features (T, heads, hidden) through its rows of the value's projection -> (T,
+        C)."""
+        weight = self.value.weight.reshape(self.heads, -1, pooled.shape[2])
+        by_head = pooled.transpose(0, 1) @ weight.transpose(1, 2)
+        return by_head.transpose(0, 1).reshape(pooled.shape[0], -1) + self.value.bias
 
 
 class PointMaxPool(nn.Module):
@@ -40,17 +56,10 @@ class PointMaxPool(nn.Module):
 
     def __init__(self, point_features: int, channels: int) -> None:
         super().__init__()
-        self.embed = nn.Linear(point_features + 3, channels)
+        self.embed = nn.Linear(point_features, channels)
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, points: Tensor, point_bias: Tensor, code: Tensor) -> Tensor:
         """As `PointToPillarAttention.forward`."""
-        hidden = F.relu(self.embed(_with_offsets(points, point_bias))) + point_bias[:, :, None]
+        hidden = F.relu(self.embed(points)) + point_bias[:, :, None]
         return self.norm(code + F.relu(hidden.amax(dim=1)))  # type: ignore[no-any-return]
-
-
-def _with_offsets(points: Tensor, point_bias: Tensor) -> Tensor:
-    """Append each point's offset from the mean of its pillar's points."""
-    present = (point_bias == 0).to(points.dtype)[:, :, None]
-    mean = (points[:, :, :3] * present).sum(1, keepdim=True) / present.sum(1, keepdim=True).clamp(min=1)
-    return torch.cat([points, (points[:, :, :3] - mean) * present], dim=2)

@@ -17,11 +17,12 @@ from perception_models.geometry.pillars import (
     group_into_pillars,
     local_ground,
     occupancy,
+    rows_of_cells,
     sample_points,
 )
 
 STATISTICS = 10
-POINT_FEATURES = 5
+POINT_FEATURES = 8
 MASKED = -1e4
 
 
@@ -29,9 +30,10 @@ MASKED = -1e4
 class NetworkInput:
     """Input tensors of one scan: P pillar rows of which the first T are attention tokens, both counts padded.
 
-    tensors: occupancy (P, bits) uint8; statistics (P, 10) float32; cells (P,) int64 (grid.size**2 for padding rows);
-    points (T, K, 5) float32; point_bias (T, K) float32 (0 or -1e4); orders, inverse, positions (4, T) int64;
-    token_bias (T,) float32.
+    tensors: occupancy (P, bits) uint8; statistics (P, 10) float32; bev_rows (size**2,) int64, the pillar row in each
+    cell
+    of the grid, P where none is; points (T, K, 8) float32; point_bias (T, K) float32 (0 or -1e4); orders, inverse,
+    positions (4, T) int64; token_bias (T,) float32.
     overflow: pillars and tokens left out because they exceed the model's capacity.
     """
 
@@ -50,19 +52,18 @@ def prepare(points: Floats, settings: DetectionSettings, pad_to_capacity: bool =
     padded_rows = settings.max_pillars if pad_to_capacity else padded_tokens + _padded(flat, 512)
     place = np.concatenate([np.arange(tokens), padded_tokens + np.arange(flat)])
 
-    cells = np.full(padded_rows, grid.size**2, np.int64)
-    cells[place] = pillars.cells[rows]
     bits = np.zeros((padded_rows, settings.occupancy_bits), np.uint8)
     bits[place] = _occupancy(pillars, settings)[rows]
     statistics = np.zeros((padded_rows, STATISTICS), np.float32)
     statistics[place] = _statistics(pillars, ground, settings)[rows]
     sampled, mask = _token_points(pillars, ground, rows[:tokens], settings)
+    cells = pillars.cells[rows]
     coordinates = np.stack([cells[:tokens] % grid.size, cells[:tokens] // grid.size], axis=1)
     groups = flatten_windows(coordinates, settings.window, padded_tokens)
     tensors: dict[str, npt.NDArray[np.generic]] = {
         "occupancy": bits,
         "statistics": statistics,
-        "cells": cells,
+        "bev_rows": rows_of_cells(cells, place, grid, empty=padded_rows),
         "points": _pad_rows(sampled, padded_tokens),
         "point_bias": _pad_rows(np.where(mask, 0, MASKED).astype(np.float32), padded_tokens),
         "orders": groups.orders,
@@ -123,13 +124,17 @@ def _statistics(pillars: Pillars, ground: Floats, settings: DetectionSettings) -
 def _token_points(
     pillars: Pillars, ground: Floats, rows: Ints, settings: DetectionSettings
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Points of the tokens as offsets from the pillar's centre (in pillar sides), height, height over ground,
-    intensity."""
+    """Points of the tokens: offset from the pillar's centre (in pillar sides), height, height over ground, intensity,
+    offset from the mean of the pillar's points."""
     sampled, mask = sample_points(pillars, rows, settings.points_per_pillar)
     centres = settings.grid.centres(pillars.cells[rows])
-    features = np.empty((*mask.shape, POINT_FEATURES), np.float32)
-    features[..., :2] = (sampled[..., :2] - centres[:, None, :]) / settings.grid.cell
-    features[..., 2] = sampled[..., 2] / 2
-    features[..., 3] = sampled[..., 2] - ground[rows][:, None]
-    features[..., 4] = sampled[..., 3]
-    return features * mask[..., None], mask
+    # Planes (T, K) are worked on whole and joined once: writing into (T, K, 8) column by column is three times slower.
+    present = mask.astype(np.float32)
+    x, y, z, intensity = np.ascontiguousarray(sampled.transpose(2, 0, 1))
+    x = (x - centres[:, :1]) / settings.grid.cell * present
+    y = (y - centres[:, 1:]) / settings.grid.cell * present
+    rise = (z - ground[rows][:, None]) * present
+    z = z / 2
+    count = mask.sum(axis=1, keepdims=True, dtype=np.float32)
+    offsets = [(plane - plane.sum(axis=1, keepdims=True) / count) * present for plane in (x, y, z)]
+    return np.stack([x, y, z, rise, intensity, *offsets], axis=2), mask

@@ -22,7 +22,7 @@ class DetectionSettings:
     slice_low: float = -3.2
     slice_step: float = 0.3
     slices: int = 16
-    points_per_pillar: int = 24
+    points_per_pillar: int = 16
     structure_height: float = 0.3  # pillars that rise less above the local ground get no attention
     ground_window: int = 7
     group: int = 64

@@ -30,7 +30,8 @@ class PillarGrid:
     def inside(self, points: Floats) -> npt.NDArray[np.bool_]:
         """Which of the (N, >=3) points are finite and within the grid -> (N,). NaN compares false, so it falls out
         here."""
-        x, y, z = points[:, 0], points[:, 1], points[:, 2]
+        # Contiguous columns: each is read several times.
+        x, y, z = np.ascontiguousarray(points[:, :3].T)
         return (np.abs(x) < self.extent) & (np.abs(y) < self.extent) & (z > self.z_low) & (z < self.z_high)
 
     def cells(self, points: Floats) -> npt.NDArray[np.int32]:
@@ -74,14 +75,16 @@ class Pillars:
 
 def group_into_pillars(points: Floats, grid: PillarGrid) -> Pillars:
     """Sort an (N, 4) cloud into pillars; points outside the grid and non-finite ones are left out."""
-    points = points[grid.inside(points)]
+    points = np.compress(grid.inside(points), points, axis=0)
     cells = grid.cells(points)
     height = ((points[:, 2] - grid.z_low) * (255 / (grid.z_high - grid.z_low))).astype(np.int32)
     order = np.argsort(cells * 256 + height)
-    cells = cells[order]
+    cells = np.take(cells, order)
     first = np.flatnonzero(np.diff(cells, prepend=-1))
     counts = np.diff(first, append=len(cells))
-    return Pillars(points[order], cells[first].astype(np.int64), first.astype(np.int64), counts.astype(np.int64))
+    return Pillars(
+        np.take(points, order, axis=0), cells[first].astype(np.int64), first.astype(np.int64), counts.astype(np.int64)
+    )
 
 
 def sample_points(pillars: Pillars, rows: Ints, per_pillar: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
@@ -92,7 +95,7 @@ def sample_points(pillars: Pillars, rows: Ints, per_pillar: int) -> tuple[Floats
     spread = np.where(counts > per_pillar, slot * counts // per_pillar, slot)
     mask = slot < counts
     index = pillars.starts[rows][:, None] + np.where(mask, spread, 0)
-    return pillars.points[index] * mask[..., None], mask
+    return np.take(pillars.points, index, axis=0) * mask[..., None], mask
 
 
 def occupancy(
@@ -110,6 +113,14 @@ def occupancy(
     bits = np.zeros((len(pillars.cells), divisions * divisions * slices), np.uint8)
     bits[owner, (fine[:, 1] * divisions + fine[:, 0]) * slices + level] = 1
     return bits
+
+
+def rows_of_cells(cells: Ints, rows: Ints, grid: PillarGrid, empty: int) -> Ints:
+    """Which row of a feature table fills each cell of the grid (size**2,): `rows` (P,) at `cells` (P,), `empty`
+    elsewhere."""
+    table = np.full(grid.size**2, empty, np.int64)
+    table[cells] = rows
+    return table
 
 
 def local_ground(pillars: Pillars, grid: PillarGrid, window: int) -> Floats:
