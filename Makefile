@@ -23,7 +23,7 @@ unexport PYTHONHOME
 
 help:
 	@echo "make demo      replay and evaluate a simulated drive, or any bag: make demo BAG=drive.mcap"
-	@echo "make test      tests, ruff and mypy"
+	@echo "make test      tests, then ruff and mypy"
 	@echo "make lint      ruff and mypy only"
 	@echo "make workshop  what training and export need (PyTorch, ONNX, TensorRT builder)"
 	@echo "make clean     remove .venv and out"
@@ -36,8 +36,9 @@ demo: $(VENV)/.runtime $(BAG)
 out/demo.mcap: $(wildcard models/simulation/*.py) | $(VENV)/.runtime
 	$(PERCEPTION) simulate drive $@ --seconds 10 --sensor hdl64
 
-test: lint
+test: $(VENV)/.workshop
 	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory lint
 
 lint: $(VENV)/.workshop
 	$(BIN)/ruff check .
@@ -49,12 +50,12 @@ workshop: $(VENV)/.workshop
 venv: $(VENV)/.runtime
 
 $(VENV)/.python: tools/preflight.py
-	$(PYTHON) tools/preflight.py
+	@$(PYTHON) tools/preflight.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet pip==26.3
-	mkdir -p $(VENV)/typing
-	ln -sfn ../../models $(VENV)/typing/perception_models
-	ln -sfn ../../perception_nodes $(VENV)/typing/perception_nodes
+	@mkdir -p $(VENV)/typing
+	@ln -sfn ../../models $(VENV)/typing/perception_models
+	@ln -sfn ../../perception_nodes $(VENV)/typing/perception_nodes
 	@touch $@
 
 $(VENV)/.runtime: $(VENV)/.python setup.py setup.cfg constraints.txt tools/build_interfaces.py $(shell find tools/interfaces -type f)
