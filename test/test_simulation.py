@@ -24,7 +24,7 @@ KINDS = ["hatchback", "saloon", "estate", "suv", "mpv", "van", "pickup", "truck"
 
 @pytest.fixture(scope="module")
 def frames() -> list[LidarFrame]:
-    sampler = FrameSampler(3, hdl64_share=1.0, frames_per_street=2, assets=False)
+    sampler = FrameSampler(3, hdl64_share=1.0, frames_per_street=2, motion_share=0.0, assets=False)
     return [sampler.sample() for _ in range(4)]
 
 
@@ -53,9 +53,10 @@ def test_vehicle_body_fills_its_box(kind: str) -> None:
         np.testing.assert_allclose(np.abs(below_mirrors[:, 1]).max(), width / 2, atol=0.02)
 
 
-def test_points_of_a_vehicle_lie_on_its_box(frames: list[LidarFrame], drive: list[LidarFrame]) -> None:
+def test_points_of_a_vehicle_lie_on_its_box(frames: list[LidarFrame]) -> None:
     checked = 0
-    for frame in [*frames, *drive[::4]]:
+    standing = list(simulate_drive(5, 1.0, motion_distortion=False))
+    for frame in [*frames, *standing[::4]]:
         for box_, track, label in zip(frame.boxes, frame.track_ids, frame.labels, strict=True):
             inside = in_box_frame(frame.points[frame.instance == track], box_)
             if label != VEHICLE or len(inside) < 50:
@@ -189,7 +190,7 @@ def plane_distance(surface: NDArray[np.float64], points: NDArray[np.float64]) ->
 
 
 def test_tracks_move_smoothly(drive: list[LidarFrame]) -> None:
-    """An object keeps its id, label and size, and moves by no more than 2 m in a tenth of a second."""
+    """An object keeps its id, label and size, and its speed is below 15 m/s; two looks are at most 0.2 s apart."""
     seen: dict[int, tuple[NDArray[np.float64], int, NDArray[np.float32]]] = {}
     for frame in drive:
         world = frame.boxes[:, :3].astype(np.float64) @ frame.pose[:3, :3].T + frame.pose[:3, 3]
@@ -198,7 +199,7 @@ def test_tracks_move_smoothly(drive: list[LidarFrame]) -> None:
                 before, same_label, size = seen[int(track)]
                 assert label == same_label
                 np.testing.assert_array_equal(box_[3:6], size)
-                assert np.linalg.norm(centre - before) < 2.0
+                assert np.linalg.norm(centre - before) < 3.0
             seen[int(track)] = (centre, int(label), box_[3:6])
     assert len(seen) > 5
 

@@ -47,8 +47,7 @@ def _drive(rng: Rng, seconds: float, sensor: str, motion_distortion: bool) -> It
     pool = default_pool(rng, 60)
     parked = Placement(street, pool, rng)
     occupancy = rng.uniform(0.3, 0.95)
-    for row in street.rows:
-        parked.fill_row(row, occupancy)
+    parked.park(occupancy)
     static = assemble([*street.things, *(Placed.of(actor) for actor in parked.actors)])
     movers = Population(street, pool, rng, len(parked.actors) + 1).movers(cruise, seconds)
     unit = Unit.random(

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from perception_models.simulation.buildings import building
 from perception_models.simulation.ground import Ground, random_line, random_waves
 from perception_models.simulation.plots import PLOTS, Plot
 from perception_models.simulation.scene import Placed
-from perception_models.simulation.scenery import CLUTTER, pole, sign
+from perception_models.simulation.scenery import CLUTTER, fence, pole, sign, wall
 from perception_models.simulation.shapes import Material
-from perception_models.simulation.street import STYLES, Maker, Row, Street, Style
-from perception_models.simulation.vegetation import tree
+from perception_models.simulation.street import STYLES, Column, Maker, Row, Street, Style
+from perception_models.simulation.vegetation import hedge, tree
 
 Rng = np.random.Generator
 
@@ -34,6 +35,8 @@ def random_street(
     for side, parked in zip((-1, 1), roadside, strict=True):
         for s0, s1 in _blocks(ground, first, last):
             _build_block(street, side, s0, s1, bool(parked), rng)
+        for gap in ground.gaps:
+            _line_side_street(street, side, gap, rng)
     return street
 
 
@@ -90,6 +93,27 @@ def _furnish(street: Street, side: int, s0: float, s1: float, back: float, rng: 
         makers = street.clutter if rng.random() < 0.3 else (tree, pole, sign)
         d = back - rng.uniform(0.2, 0.5) * street.ground.pavement
         street.put(makers[int(rng.integers(len(makers)))](rng), s, side * d, rng.uniform(-np.pi, np.pi), rng)
+
+
+def _line_side_street(street: Street, side: int, gap: tuple[float, float], rng: Rng) -> None:
+    """What stands along a side street, on both of its sides: walls, hedges, facades, clutter, parked vehicles."""
+    ground = street.ground
+    near = ground.half_width + ground.pavement + rng.uniform(6.0, 14.0)
+    for edge, off in ((gap[0], -1), (gap[1], 1)):
+        d = near
+        while d < ground.depth - 12:
+            length = rng.uniform(6.0, 14.0)
+            kind, away = rng.random(), 0.0 if off > 0 else np.pi
+            if kind < 0.55:
+                make = (building, building, hedge, wall, fence)[int(rng.integers(5))]
+                out = edge + off * rng.uniform(1.0, 5.0)
+                street.put(make(rng, length), out, side * (d + length / 2), away - np.pi / 2, rng)
+            elif kind < 0.85:
+                thing = street.clutter[int(rng.integers(len(street.clutter)))](rng)
+                street.put(thing, edge + off * rng.uniform(0.5, 4.0), side * (d + length / 2), away, rng)
+            d += length
+        if rng.random() < 0.5 * street.style.parking and gap[1] - gap[0] > 6:
+            street.columns.append(Column(edge - off * 1.1, side * near, side * (ground.depth - 15)))
 
 
 def _roadside_parking(street: Street, side: int, s0: float, s1: float, back: float, rng: Rng) -> float:

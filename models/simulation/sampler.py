@@ -28,14 +28,17 @@ class FrameSampler:
         hdl64_share: float = 0.7,
         frames_per_street: int = 8,
         label_range: float = 60.0,
+        motion_share: float = 0.5,
         assets: bool = True,
     ) -> None:
-        """Take the share of HDL-64E frames, the frames a street serves for, and how far objects are listed [m].
+        """Take the share of HDL-64E frames, the frames a street serves for, how far objects are listed [m],
+        and the share of frames in which the sensor moves during the sweep.
 
         With `assets`, the free meshes of assets.py are mixed in where they were fetched.
         """
         self._rng = np.random.default_rng(seed)
         self._hdl64_share, self._frames_per_street, self._label_range = hdl64_share, frames_per_street, label_range
+        self._motion_share = motion_share
         self._assets = load() if assets else NO_ASSETS
         self._pool = default_pool(self._rng, 160, self._assets)
         self._clutter = (*CLUTTER, *(self._assets.thing for _ in range(6 if self._assets.clutter else 0)))
@@ -54,7 +57,7 @@ class FrameSampler:
         s, d, yaw = _random_stand(self._street, rng)
         ground_pose = self._street.ground.pose(s, d, yaw, 2.7)
         placement = self._populate(ground_pose, s)
-        moving = rng.random() < 0.5
+        moving = rng.random() < self._motion_share
         roll, pitch = np.clip(rng.normal(0, np.radians(0.7), 2), -np.radians(1.5), np.radians(1.5))
         velocity = (rng.uniform(0, 14) * moving, 0.0, 0.0)
         motion = Motion(mounted(ground_pose, mount, roll, pitch), velocity, (0.0, 0.0, rng.normal(0, 0.12) * moving))
@@ -67,8 +70,7 @@ class FrameSampler:
         self._street = random_street(self._rng, clutter=self._clutter)
         self._parked = Placement(self._street, self._pool, self._rng)
         occupancy = self._rng.beta(2.0, 1.2)
-        for row in self._street.rows:
-            self._parked.fill_row(row, occupancy)
+        self._parked.park(occupancy)
         self._static = assemble([*self._street.things, *(Placed.of(actor) for actor in self._parked.actors)])
         self._pool.refresh(4)
         self._left = self._frames_per_street

@@ -30,6 +30,15 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Column:
+    """Parallel parking along a side street: at s, from d0 to d1."""
+
+    s: float
+    d0: float
+    d1: float
+
+
+@dataclass(frozen=True)
 class Style:
     """What kind of street."""
 
@@ -96,6 +105,7 @@ class Street:
     lane: float  # distance of the traffic lanes from the centre line, m
     things: list[Placed] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    columns: list[Column] = field(default_factory=list)
     taken: list[tuple[float, float, float]] = field(default_factory=list)
     clutter: Sequence[Maker] = CLUTTER
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from perception_models.simulation.actors import Actor, ActorModel
 from perception_models.simulation.assets import NO_ASSETS, Assets
 from perception_models.simulation.people import random_cyclist, random_pedestrian
-from perception_models.simulation.street import Row, Street
+from perception_models.simulation.street import Column, Row, Street
 from perception_models.simulation.vehicles import random_vehicle
 
 Rng = np.random.Generator
@@ -101,7 +101,14 @@ class Placement:
         self._next_id += 1
         return True
 
-    def fill_row(self, row: Row, occupancy: float) -> None:
+    def park(self, occupancy: float) -> None:
+        """Fill the street's parking places."""
+        for row in self.street.rows:
+            self._fill_row(row, occupancy)
+        for column in self.street.columns:
+            self._fill_column(column, occupancy)
+
+    def _fill_row(self, row: Row, occupancy: float) -> None:
         """Park vehicles in a row, some touching, some apart."""
         s, tight = row.s0, self.rng.uniform(0.3, 2.0)
         while s < row.s1:
@@ -112,6 +119,18 @@ class Placement:
                 middle = s + (row.pitch or model.size[0]) / 2
                 self.place(VEHICLES, middle, row.d + self.rng.normal(0, 0.12), turn, gap=0.03, model=model)
             s += step
+
+    def _fill_column(self, column: Column, occupancy: float) -> None:
+        """Park vehicles one behind the other along a side street."""
+        away = np.sign(column.d1)
+        d, tight = abs(column.d0), self.rng.uniform(0.3, 3.0)
+        while d < abs(column.d1):
+            model = self.pool.draw(VEHICLES, self.rng)
+            if model.size[0] < 6.2 and self.rng.random() < occupancy:
+                yaw = self.rng.choice([-1, 1]) * np.pi / 2 + self.rng.normal(0, 0.03)
+                s = column.s + self.rng.normal(0, 0.1)
+                self.place(VEHICLES, s, away * (d + model.size[0] / 2), yaw, gap=0.03, model=model)
+            d += model.size[0] + 0.25 + self.rng.exponential(tight)
 
     def fill_lane(self, d: float, yaw: float, s0: float, s1: float, density: float) -> None:
         """Moving vehicles in a lane, from queues to sparse traffic."""
