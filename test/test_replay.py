@@ -41,6 +41,13 @@ def test_in_lock_step_every_cloud_is_answered_once_in_order(tmp_path: Path) -> N
         np.testing.assert_allclose(answers[scan.stamp].boxes[0, :3], scan.objects.boxes[0, :3], atol=1e-5)
 
 
+def test_clouds_of_full_size_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    source = make_bag(tmp_path / "a.mcap", [make_scan(i, count=120_000) for i in range(15)])
+    measured = replay(source, tmp_path / "out.mcap", timeout=10)
+    assert measured.sent == 15 and measured.dropped == 0
+
+
 def test_a_cloud_that_the_node_must_reject_does_not_stop_the_replay(tmp_path: Path) -> None:
     empty = dataclasses.replace(make_scan(1), points=np.zeros((0, 4), np.float32), rings=None, times=None)
     source = make_bag(tmp_path / "a.mcap", [make_scan(0), empty, make_scan(2)])
