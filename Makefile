@@ -9,10 +9,11 @@ TASKS ?= detection
 VENV := .venv
 BIN := $(VENV)/bin
 PERCEPTION := $(BIN)/perception
-# With ROS 2 sourced (ROS_DISTRO set) its own packages serve; elsewhere the wheels bring ROS 2.
-RUNTIME := $(if $(ROS_DISTRO),,ros)
-INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 comma := ,
+# With ROS 2 sourced (ROS_DISTRO set) its own packages serve; elsewhere the wheels bring ROS 2.
+RUNTIME := $(if $(ROS_DISTRO),,[ros])
+WORKSHOP := $(if $(ROS_DISTRO),[workshop$(comma)tensorrt$(comma)test],[ros$(comma)workshop$(comma)tensorrt$(comma)test])
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 # The wheels set these for their own Python; another environment's values would mislead this one's.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
@@ -60,7 +61,7 @@ $(VENV)/.python: tools/preflight.py
 
 $(VENV)/.runtime: $(VENV)/.python setup.py setup.cfg constraints.txt tools/build_interfaces.py $(shell find tools/interfaces -type f)
 	@echo "Installing dependencies (once) ..."
-	$(INSTALL) --editable ".[$(RUNTIME)]"
+	$(INSTALL) --editable ".$(RUNTIME)"
 	$(BIN)/python tools/build_interfaces.py
 	@touch $@
 
@@ -68,7 +69,7 @@ $(VENV)/.runtime: $(VENV)/.python setup.py setup.cfg constraints.txt tools/build
 # PIP_FIND_LINKS), it takes the CPU build of the same version, which is all the tests need.
 $(VENV)/.workshop: $(VENV)/.runtime
 	@echo "Installing the workshop: PyTorch, TensorRT builder, test tools (once) ..."
-	$(INSTALL) --editable ".[$(if $(RUNTIME),$(RUNTIME)$(comma))workshop,tensorrt,test]"
+	$(INSTALL) --editable ".$(WORKSHOP)"
 	@touch $@
 
 clean:

