@@ -8,7 +8,18 @@ from setuptools import find_packages, setup
 NAME = "perception_nodes"
 MODELS = "perception_models"  # the folder models/, under a name that does not collide on a robot's path
 
-RUNTIME = ["embreex", "numpy>=1.21", "onnx", "onnxruntime", "pillow", "PyYAML", "rosbags", "scipy", "small_gicp"]
+X86 = 'platform_machine == "x86_64"'  # no wheels elsewhere; a Jetson has TensorRT from JetPack, and does not simulate
+RUNTIME = [
+    f"embreex; {X86}",
+    "numpy>=1.21",
+    "onnx",
+    "onnxruntime",
+    "pillow",
+    "PyYAML",
+    "rosbags",
+    "scipy",
+    "small_gicp",
+]
 # ROS 2 for a machine that has none: the wheels, and what generates the messages that have no wheel.
 ROS = [
     "catkin-pkg",
@@ -31,7 +42,7 @@ ROS = [
     "ros-kilted-visualization-msgs",
 ]
 WORKSHOP = ["onnxscript", "torch"]
-TENSORRT = ["tensorrt-rtx-cu12"]
+TENSORRT = [f"tensorrt-rtx-cu12; {X86}"]
 TEST = ["mypy", "pytest>=8.2,<9", "ruff", "types-PyYAML"]
 
 setup(
