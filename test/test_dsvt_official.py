@@ -20,7 +20,7 @@ from perception_models.detection.official import (  # noqa: E402
     build_from_settings,
     build_official,
 )
-from perception_models.detection.official_export import export_official, parity, write_onnx  # noqa: E402
+from perception_models.detection.official_export import SYMBOLIC, export_official  # noqa: E402
 from perception_models.detection.official_preprocess import (  # noqa: E402
     OFFICIAL,
     DsvtSettings,
@@ -29,6 +29,7 @@ from perception_models.detection.official_preprocess import (  # noqa: E402
     Tensors,
     prepare_official,
 )
+from perception_models.detection.onnx_export import parity, write_onnx  # noqa: E402
 
 torch.set_num_threads(1)
 FACTS = Path(__file__).parent / "keys"
@@ -111,9 +112,9 @@ def test_onnx_equals_torch_for_other_numbers_of_points_too(name: str, tmp_path: 
     detector = small_detector(name)
     example = prepare_official(random_cloud(900, detector.settings), detector.settings).tensors
     other = prepare_official(random_cloud(300, detector.settings, seed=1), detector.settings).tensors
-    write_onnx(detector, example, tmp_path / "model.onnx")
-    assert parity(detector, example, tmp_path / "model.onnx") < 1e-4
-    assert parity(detector, other, tmp_path / "model.onnx") < 1e-4
+    write_onnx(detector, detector.inputs, detector.outputs, example, SYMBOLIC, tmp_path / "model.onnx")
+    assert parity(detector, detector.inputs, example, tmp_path / "model.onnx") < 1e-4
+    assert parity(detector, detector.inputs, other, tmp_path / "model.onnx") < 1e-4
 
 
 def test_an_exported_detector_runs_in_the_engine_and_carries_its_facts(tmp_path: Path) -> None:
