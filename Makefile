@@ -31,8 +31,9 @@ help:
 
 demo: $(VENV)/.runtime $(BAG)
 	$(PERCEPTION) replay $(BAG) --tasks $(TASKS) --out $(OUT)
-	$(PERCEPTION) evaluate $(BAG) --tasks $(TASKS) --out $(OUT)
-	@echo "Report: $(abspath $(OUT))/report.html"
+	$(PERCEPTION) evaluate $(BAG) --tasks $(TASKS) --out $(OUT)/in_process
+	@echo "Report of the ROS 2 nodes:        $(abspath $(OUT))/report.html"
+	@echo "Report of the pipelines alone:    $(abspath $(OUT))/in_process/report.html"
 
 out/demo.mcap: $(wildcard models/simulation/*.py) | $(VENV)/.runtime
 	$(PERCEPTION) simulate drive $@ --seconds 10 --sensor hdl64
