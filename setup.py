@@ -63,7 +63,7 @@ setup(
     package_dir={MODELS: "models"},
     package_data={
         "": ["py.typed", "*.yaml"],
-        MODELS: ["*/weights/*.md", "*/weights/*/*.md", "*/weights/*/model.onnx", "*/weights/*/model.yaml"],
+        MODELS: ["*/weights/*.md", *(f"*/weights/*/{name}" for name in ("*.md", "model.onnx", "model.yaml", "samples.npz"))],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
