@@ -19,7 +19,7 @@ from perception_models.simulation.shapes import Material, box
 from perception_models.simulation.unit import Conditions, Unit
 from perception_models.simulation.vehicles import make_vehicle
 
-KINDS = ["hatchback", "saloon", "estate", "suv", "mpv", "van", "pickup", "truck", "bus"]
+KINDS = ["supermini", "hatchback", "saloon", "estate", "suv", "mpv", "van", "pickup", "truck", "bus"]
 
 
 @pytest.fixture(scope="module")
