@@ -59,7 +59,8 @@ def test_points_of_a_vehicle_lie_on_its_box(frames: list[LidarFrame]) -> None:
     for frame in [*frames, *standing[::4]]:
         for box_, track, label in zip(frame.boxes, frame.track_ids, frame.labels, strict=True):
             inside = in_box_frame(frame.points[frame.instance == track], box_)
-            if label != VEHICLE or len(inside) < 50:
+            # A box is upright, a bus on a slope is not: its ends leave the box by more than noise does.
+            if label != VEHICLE or len(inside) < 50 or box_[3] > 6:
                 continue
             beyond = np.abs(inside) - box_[3:6] / 2
             beyond[:, 1] -= 0.13 * (np.abs(inside[:, 2]) < 0.25 * box_[5])  # mirrors
