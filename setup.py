@@ -8,7 +8,8 @@ from setuptools import find_packages, setup
 NAME = "perception_nodes"
 MODELS = "perception_models"  # the folder models/, under a name that does not collide on a robot's path
 
-X86 = 'platform_machine == "x86_64"'  # no wheels elsewhere; a Jetson has TensorRT from JetPack, and does not simulate
+# No wheels elsewhere: a Jetson has TensorRT from JetPack, and does not simulate.
+X86 = 'platform_machine == "x86_64"'
 RUNTIME = [
     f"embreex; {X86}",
     "numpy>=1.21",
