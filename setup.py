@@ -64,7 +64,7 @@ setup(
     package_dir={MODELS: "models"},
     package_data={
         "": ["py.typed", "*.yaml"],
-        MODELS: ["*/weights/*.md", *(f"*/weights/*/{name}" for name in ("*.md", "model.onnx", "model.yaml", "samples.npz"))],
+        MODELS: ["*/weights/*.md", "*/weights/*/*"],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
