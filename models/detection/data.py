@@ -147,7 +147,7 @@ def _moved_rows(
             [sum(tokens) + sum(flat)],
         ]
     )
-    return places[bev_rows]
+    return np.asarray(places[bev_rows])
 
 
 def batches(seed: int, settings: DetectionSettings, batch_size: int, workers: int) -> Iterator[Batch]:

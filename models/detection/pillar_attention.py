@@ -41,7 +41,8 @@ class PointToPillarAttention(nn.Module):
         size = query.shape[1] // self.heads
         by_head = query.reshape(-1, self.heads, size).transpose(0, 1)
         weight = self.key.weight.reshape(self.heads, size, -1)
-        return (by_head @ weight).transpose(0, 1) * size**-0.5
+        scaled: Tensor = (by_head @ weight).transpose(0, 1) * size**-0.5
+        return scaled
 
     def _value_of(self, pooled: Tensor) -> Tensor:
         """Each head's pooled hidden features (T, heads, hidden) through its rows of the value's projection -> (T,

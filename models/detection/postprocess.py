@@ -33,14 +33,15 @@ def select_boxes(
     heatmap: Floats, box: Floats, iou: Floats, settings: DetectionSettings, thresholds: Thresholds
 ) -> tuple[Floats, Floats, Ints]:
     """heatmap (C, H, W), box (10, H, W), iou (H, W) -> boxes (K, 7), scores (K,), labels (K,), highest score first."""
-    heat_power, iou_power = (
-        np.asarray(power, np.float32)[:, None, None] for power in (settings.heat_power, settings.iou_power)
+    heat_power, iou_power, lowest = (
+        np.broadcast_to(np.asarray(value, np.float32), len(heatmap))
+        for value in (settings.heat_power, settings.iou_power, thresholds.score)
     )
-    score_map = heatmap**heat_power * iou[None] ** iou_power
-    lowest = np.broadcast_to(np.asarray(thresholds.score, np.float32), len(heatmap))
     overlap = np.broadcast_to(settings.nms_iou if thresholds.nms_iou is None else thresholds.nms_iou, len(heatmap))
-    labels, rows, columns = np.nonzero(_is_peak(heatmap) & (score_map >= lowest[:, None, None]))
-    scores = score_map[labels, rows, columns]
+    labels, rows, columns = _peaks(heatmap, np.asarray(lowest ** (1 / heat_power), np.float32))
+    scores = heatmap[labels, rows, columns] ** heat_power[labels] * iou[rows, columns] ** iou_power[labels]
+    enough = scores >= lowest[labels]
+    labels, rows, columns, scores = labels[enough], rows[enough], columns[enough], scores[enough]
     best = np.argsort(-scores, kind="stable")[:CANDIDATES]
     labels, rows, columns, scores = labels[best], rows[best], columns[best], scores[best]
     boxes = decode(box[:, rows, columns].T, cell_centres(rows, columns, settings), settings)
@@ -48,13 +49,16 @@ def select_boxes(
     return boxes[kept], scores[kept], labels[kept]
 
 
-def _is_peak(heatmap: Floats) -> npt.NDArray[np.bool_]:
-    """Cells not lower than their eight neighbours in their class's map."""
+def _peaks(heatmap: Floats, floor: Floats) -> tuple[Ints, Ints, Ints]:
+    """Class, row and column of the cells not below their class's floor (C,) and not below their eight neighbours.
+
+    The floor comes first: as no IoU is above one, a cell below it cannot reach the score, and hardly any is left.
+    """
+    labels, rows, columns = np.nonzero(heatmap >= floor[:, None, None])
     padded = np.pad(heatmap, ((0, 0), (1, 1), (1, 1)))
-    height, width = heatmap.shape[1:]
-    across = np.maximum.reduce([padded[:, :, k : k + width] for k in range(3)])
-    around = np.maximum.reduce([across[:, k : k + height] for k in range(3)])
-    return np.asarray(heatmap >= around)
+    around = np.max([padded[labels, rows + k, columns + m] for k in range(3) for m in range(3)], axis=0, initial=0)
+    peak = heatmap[labels, rows, columns] >= around
+    return labels[peak], rows[peak], columns[peak]
 
 
 def _suppress(boxes: Floats, scores: Floats, labels: Ints, overlap: npt.NDArray[np.floating]) -> Ints:

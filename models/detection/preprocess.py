@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ from perception_models.geometry.pillars import (
     sample_points,
 )
 
+Tensors = dict[str, npt.NDArray[np.generic]]
+
 STATISTICS = 10
 POINT_FEATURES = 8
 MASKED = -1e4
@@ -37,41 +40,67 @@ class NetworkInput:
     overflow: pillars and tokens left out because they exceed the model's capacity.
     """
 
-    tensors: dict[str, npt.NDArray[np.generic]]
+    tensors: Tensors
     overflow: int
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Which pillar stands in which row: `pillars` (R,) in rows `places` (R,), the first `tokens` of them structured."""
+
+    pillars: Ints
+    places: Ints
+    tokens: int
+    padded_tokens: int
+    padded_rows: int
 
 
 def prepare(points: Floats, settings: DetectionSettings, pad_to_capacity: bool = False) -> NetworkInput:
     """Turn an (N, 4) cloud x y z intensity (m, sensor frame) into network input."""
-    grid = settings.grid
-    pillars = group_into_pillars(points, grid)
-    ground = local_ground(pillars, grid, settings.ground_window)
-    rows, tokens, overflow = _tokens_first(pillars, pillars.highest - ground, settings)
-    padded_tokens = settings.max_tokens if pad_to_capacity else _padded(tokens, 8 * settings.group)
-    flat = len(rows) - tokens
-    padded_rows = settings.max_pillars if pad_to_capacity else padded_tokens + _padded(flat, 512)
-    place = np.concatenate([np.arange(tokens), padded_tokens + np.arange(flat)])
+    pillars = group_into_pillars(points, settings.grid)
+    ground = local_ground(pillars, settings.grid, settings.ground_window)
+    chosen, tokens, overflow = _tokens_first(pillars, pillars.highest - ground, settings)
+    rows = _arrange(chosen, tokens, settings, pad_to_capacity)
+    # Both halves are numpy on large arrays, which frees the interpreter: two cores share them.
+    with ThreadPoolExecutor(1) as helper:
+        of_tokens = helper.submit(_token_tensors, pillars, ground, rows, settings)
+        tensors = _pillar_tensors(pillars, ground, rows, settings)
+        return NetworkInput({**tensors, **of_tokens.result()}, overflow)
 
-    bits = np.zeros((padded_rows, settings.occupancy_bits), np.uint8)
-    bits[place] = _occupancy(pillars, settings)[rows]
-    statistics = np.zeros((padded_rows, STATISTICS), np.float32)
-    statistics[place] = _statistics(pillars, ground, settings)[rows]
-    sampled, mask = _token_points(pillars, ground, rows[:tokens], settings)
-    cells = pillars.cells[rows]
-    coordinates = np.stack([cells[:tokens] % grid.size, cells[:tokens] // grid.size], axis=1)
-    groups = flatten_windows(coordinates, settings.window, padded_tokens)
-    tensors: dict[str, npt.NDArray[np.generic]] = {
-        "occupancy": bits,
-        "statistics": statistics,
-        "bev_rows": rows_of_cells(cells, place, grid, empty=padded_rows),
-        "points": _pad_rows(sampled, padded_tokens),
-        "point_bias": _pad_rows(np.where(mask, 0, MASKED).astype(np.float32), padded_tokens),
+
+def _arrange(chosen: Ints, tokens: int, settings: DetectionSettings, pad_to_capacity: bool) -> _Rows:
+    """Tokens first, flat pillars behind their padding. Coarse multiples keep the number of different shapes small."""
+    flat = len(chosen) - tokens
+    padded_tokens = settings.max_tokens if pad_to_capacity else _padded(tokens, 8 * settings.group)
+    padded_rows = settings.max_pillars if pad_to_capacity else padded_tokens + _padded(flat, 512)
+    places = np.concatenate([np.arange(tokens), padded_tokens + np.arange(flat)])
+    return _Rows(chosen, places, tokens, padded_tokens, padded_rows)
+
+
+def _pillar_tensors(pillars: Pillars, ground: Floats, rows: _Rows, settings: DetectionSettings) -> Tensors:
+    grid = settings.grid
+    bits = np.zeros((rows.padded_rows, settings.occupancy_bits), np.uint8)
+    bits[rows.places] = _occupancy(pillars, settings)[rows.pillars]
+    statistics = np.zeros((rows.padded_rows, STATISTICS), np.float32)
+    statistics[rows.places] = _statistics(pillars, ground, settings)[rows.pillars]
+    bev_rows = rows_of_cells(pillars.cells[rows.pillars], rows.places, grid, empty=rows.padded_rows)
+    return {"occupancy": bits, "statistics": statistics, "bev_rows": bev_rows}
+
+
+def _token_tensors(pillars: Pillars, ground: Floats, rows: _Rows, settings: DetectionSettings) -> Tensors:
+    tokens, padded = rows.pillars[: rows.tokens], rows.padded_tokens
+    sampled, mask = _token_points(pillars, ground, tokens, settings)
+    cells = pillars.cells[tokens]
+    coordinates = np.stack([cells % settings.grid.size, cells // settings.grid.size], axis=1)
+    groups = flatten_windows(coordinates, settings.window, padded)
+    return {
+        "points": _pad_rows(sampled, padded),
+        "point_bias": _pad_rows(np.where(mask, 0, MASKED).astype(np.float32), padded),
         "orders": groups.orders,
         "inverse": groups.inverse,
         "positions": groups.positions,
-        "token_bias": np.where(np.arange(padded_tokens) < tokens, 0, MASKED).astype(np.float32),
+        "token_bias": np.where(np.arange(padded) < rows.tokens, 0, MASKED).astype(np.float32),
     }
-    return NetworkInput(tensors, overflow)
 
 
 def _tokens_first(pillars: Pillars, rise: Floats, settings: DetectionSettings) -> tuple[Ints, int, int]:

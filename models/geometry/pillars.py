@@ -32,7 +32,8 @@ class PillarGrid:
         here."""
         # Contiguous columns: each is read several times.
         x, y, z = np.ascontiguousarray(points[:, :3].T)
-        return (np.abs(x) < self.extent) & (np.abs(y) < self.extent) & (z > self.z_low) & (z < self.z_high)
+        near = (np.abs(x) < self.extent) & (np.abs(y) < self.extent)
+        return np.asarray(near & (z > self.z_low) & (z < self.z_high))
 
     def cells(self, points: Floats) -> npt.NDArray[np.int32]:
         """Row-major cell index (row along y, column along x) of (N, >=3) points inside the grid -> (N,)."""
