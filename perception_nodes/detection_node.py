@@ -54,6 +54,7 @@ class DetectionParameters(Parameters):
     target_frame: str = parameter("", "frame of the results; empty keeps the cloud's", fixed=True)
     tf_timeout: float = parameter(0.1, "longest wait for a transform at the scan's stamp", unit="s", low=0.0, high=5.0)
     publish_markers: bool = parameter(True, "publish ~/markers where someone listens")
+    marker_text: bool = parameter(False, "class and score above each box of ~/markers; costs a message a box")
 
     def thresholds(self, classes: tuple[str, ...]) -> Thresholds:
         """Thresholds in the order of the model's classes; 0 for a class that has no parameter."""
@@ -123,7 +124,7 @@ class DetectionNode(PerceptionNode[DetectionParameters, AnyDetector]):
             self.publish("~/detections", encode_detections(detections, header))
         if parameters.publish_markers and self.is_wanted("~/markers"):
             with self.timing.stage("markers"):
-                self.publish("~/markers", encode_markers(detections, header))
+                self.publish("~/markers", encode_markers(detections, header, parameters.marker_text))
 
     def _in_target_frame(
         self, detections: Detections, header: Header, parameters: DetectionParameters

@@ -135,37 +135,54 @@ def test_poses_and_transforms_come_back_as_they_went():
         np.testing.assert_allclose(decode_transform(encode_transform(pose)), pose, atol=1e-12)
 
 
-def test_markers_delete_first_and_draw_edges_heading_and_text_of_every_box():
+def ends(marker):
+    """Ends of the lines of a LINE_LIST: (boxes, 13 lines, 2, 3)."""
+    return np.array([[p.x, p.y, p.z] for p in marker.points]).reshape(-1, 13, 2, 3)
+
+
+def test_markers_delete_first_and_then_draw_edges_and_heading_of_every_box():
     detections = some_detections(6)
     first, *markers = encode_markers(detections, HEADER).markers
     assert first.action == Marker.DELETEALL
-    assert len({(marker.ns, marker.id) for marker in markers}) == len(markers)
+    assert [marker.ns for marker in markers] == [CLASSES[label] for label in np.unique(detections.labels)]
+    for marker in markers:
+        assert marker.type == Marker.LINE_LIST
+        of_class = [CLASSES[label] == marker.ns for label in detections.labels]
+        boxes, lines = detections.boxes[of_class], ends(marker)
+        for box, edges in zip(boxes, lines[:, :12], strict=True):
+            apart = np.linalg.norm(edges.reshape(-1, 1, 3) - corners_3d(box[None])[0], axis=2)
+            assert apart.min(axis=1).max() < 1e-6
+            assert (np.bincount(apart.argmin(axis=1)) == 3).all()
+        lengths = np.linalg.norm(lines[:, :12, 0] - lines[:, :12, 1], axis=2)
+        np.testing.assert_allclose(np.sort(lengths), np.sort(np.repeat(boxes[:, 3:6], 4, axis=1)), rtol=1e-4)
+        start, end = lines[:, 12, 0], lines[:, 12, 1]
+        np.testing.assert_allclose(start, boxes[:, :3], atol=1e-5)
+        ahead = end - start
+        np.testing.assert_allclose(wrap_angle(np.arctan2(ahead[:, 1], ahead[:, 0]) - boxes[:, 6]), 0, atol=1e-5)
 
-    edges = np.array([[p.x, p.y, p.z] for m in markers if m.type == Marker.LINE_LIST for p in m.points])
-    assert len(edges) == 6 * 24
-    corners = corners_3d(detections.boxes).reshape(-1, 3)
-    apart = np.linalg.norm(edges[:, None] - corners[None], axis=2)
-    assert apart.min(axis=1).max() < 1e-6
-    assert set(apart.argmin(axis=1)) == set(range(len(corners)))
-    lengths = np.sort(np.linalg.norm(edges[::2] - edges[1::2], axis=1))
-    np.testing.assert_allclose(lengths, np.sort(np.repeat(detections.boxes[:, 3:6], 4)), rtol=1e-4)
 
-    for marker, box in zip((m for m in markers if m.type == Marker.ARROW), detections.boxes, strict=True):
-        start, end = (np.array([p.x, p.y, p.z]) for p in marker.points)
-        np.testing.assert_allclose(start, box[:3], atol=1e-5)
-        assert wrap_angle(np.arctan2(*(end - start)[1::-1]) - box[6]) == pytest.approx(0, abs=1e-5)
-
-    texts = [marker.text for marker in markers if marker.type == Marker.TEXT_VIEW_FACING]
+def test_marker_text_names_class_and_score_above_every_box_and_comes_only_when_asked():
+    detections = some_detections(6)
+    markers = encode_markers(detections, HEADER, with_text=True).markers
+    texts = [marker for marker in markers if marker.type == Marker.TEXT_VIEW_FACING]
     pairs = zip(detections.labels, detections.scores, strict=True)
-    assert texts == [f"{CLASSES[label]} {score:.2f}" for label, score in pairs]
+    assert [text.text for text in texts] == [f"{CLASSES[label]} {score:.2f}" for label, score in pairs]
+    tops = detections.boxes[:, 2] + detections.boxes[:, 5] / 2
+    assert all(text.pose.position.z > top for text, top in zip(texts, tops, strict=True))
+    assert len({(marker.ns, marker.id) for marker in markers}) == len(markers)
+    assert len(encode_markers(detections, HEADER).markers) == len(markers) - len(texts)
 
 
-def test_markers_of_one_class_share_a_colour_and_classes_differ():
-    detections = some_detections()
+def test_markers_of_a_class_have_its_colour_and_classes_differ():
+    markers = encode_markers(some_detections(), HEADER, with_text=True).markers[1:]
     colours = {}
-    for marker in encode_markers(detections, HEADER).markers[1:]:
-        if marker.type == Marker.ARROW:
-            colour = (marker.color.r, marker.color.g, marker.color.b, marker.color.a)
-            colours.setdefault(int(detections.labels[marker.id]), set()).add(colour)
+    for marker in markers:
+        name = marker.text.split()[0] if marker.text else marker.ns
+        colours.setdefault(name, set()).add((marker.color.r, marker.color.g, marker.color.b, marker.color.a))
     assert all(len(seen) == 1 for seen in colours.values())
     assert len(set.union(*colours.values())) == len(colours) == 3
+
+
+def test_no_detections_only_delete():
+    [marker] = encode_markers(some_detections(0), HEADER).markers
+    assert marker.action == Marker.DELETEALL
