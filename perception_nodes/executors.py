@@ -14,9 +14,9 @@ from rclpy.node import Node
 class BackgroundExecutor:
     """Spins one node on a thread; the thread that made it stays free, for signals above all.
 
-    Not rclpy's EventsExecutor, although it is lighter: Kilted's stops for ever when one thread publishes what another
-    thread of the process listens to (the middleware's lock and Python's are taken in opposite order), and our results
-    are published from a worker thread.
+    Not rclpy's EventsExecutor, although it is lighter: Kilted's (rclpy 9.1.2) was seen to stop for ever inside
+    `publish` when one thread published what another thread of the process listened to, and our results are published
+    from a worker thread.
     """
 
     def __init__(self, node: Node, name: str, on_end: Callable[[], None] = lambda: None) -> None:
