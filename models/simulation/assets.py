@@ -90,15 +90,14 @@ class Assets:
     def vehicle(self, rng: Rng) -> ActorModel:
         """One of the vehicles, stretched a little; its box encloses the body without mirrors."""
         mesh = _stretched(self.vehicles, rng, 0.06)
-        low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
-        width = 2 * float(np.abs(mesh.vertices[mesh.vertices[:, 2] < 0.42 * high[2], 1]).max())
-        return ActorModel(VEHICLE, "asset", mesh, (float(high[0] - low[0]), width, float(high[2])))
+        length, _, height = mesh.size
+        width = 2 * float(np.abs(mesh.vertices[mesh.vertices[:, 2] < 0.42 * height, 1]).max())
+        return ActorModel(VEHICLE, "asset", mesh, (length, width, height))
 
     def pedestrian(self, rng: Rng) -> ActorModel:
         """One of the people, taller or shorter."""
         mesh = _stretched(self.people, rng, 0.08)
-        length, width, height = (float(e) for e in np.ptp(mesh.vertices, axis=0))
-        return ActorModel(PEDESTRIAN, "asset", mesh, (length, width, height))
+        return ActorModel(PEDESTRIAN, "asset", mesh, mesh.size)
 
     def thing(self, rng: Rng) -> Mesh:
         """One of the things that are neither."""
@@ -132,14 +131,9 @@ def fetch() -> None:
 
 def _sized(mesh: Mesh, length: float, budget: int) -> Mesh:
     """Scaled to its length, standing centred on z = 0, with fine detail merged until it keeps to the budget."""
-    low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
-    base = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]], np.float32)
-    scaled = Mesh((mesh.vertices - base) * np.float32(length / (high[0] - low[0])), mesh.faces, mesh.materials)
+    scaled = mesh.grounded().transformed(np.eye(3) * length / mesh.size[0])
     cells = 0.03 * 1.2 ** np.arange(20)
-    thin = next(thin for cell in cells if len((thin := cluster(scaled, float(cell))).faces) <= budget)
-    low, high = thin.vertices.min(axis=0), thin.vertices.max(axis=0)
-    base = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]], np.float32)
-    return Mesh(thin.vertices - base, thin.faces, thin.materials)
+    return next(thin for cell in cells if len((thin := cluster(scaled, float(cell))).faces) <= budget).grounded()
 
 
 def load() -> Assets:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from perception_models.geometry import se3
 from perception_models.simulation.frame import LidarFrame
 from perception_models.simulation.layout import random_street
 from perception_models.simulation.population import Population
@@ -46,8 +47,7 @@ def _drive(rng: Rng, seconds: float, sensor: str, motion_distortion: bool) -> It
     street = random_street(rng, -_AHEAD, reach + _AHEAD, STYLES[rng.integers(3)], bends=(45.0, 0.4))
     pool = default_pool(rng, 60)
     parked = Placement(street, pool, rng)
-    occupancy = rng.uniform(0.3, 0.95)
-    parked.park(occupancy)
+    parked.park(occupancy=rng.uniform(0.3, 0.95))
     static = assemble([*street.things, *(Placed.of(actor) for actor in parked.actors)])
     movers = Population(street, pool, rng, len(parked.actors) + 1).movers(cruise, seconds)
     unit = Unit.random(
@@ -69,6 +69,6 @@ def _ego_motion(street: Street, route: Route, cruise: Cruise, time: float, tilt:
     here, soon = (
         mounted(street.ground.pose(*route.at(cruise(t)), 2.7), 1.73, *tilt) for t in (time, time + 1 / RATE_HZ)
     )
-    step = np.linalg.inv(here) @ soon
+    step = se3.inverse(here) @ soon
     turn = Rotation.from_matrix(step[:3, :3]).as_rotvec()
     return Motion(here, tuple(step[:3, 3] * RATE_HZ), tuple(turn * RATE_HZ))

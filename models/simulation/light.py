@@ -21,18 +21,18 @@ _GLASS_PASSES = 3
 
 
 @dataclass(frozen=True)
-class Met:
-    """What each ray met."""
+class SurfaceHits:
+    """The surface that each of N rays met, all (N,)."""
 
-    distance: F32
-    cosine: F32
+    distance: F32  # m, infinite where there is none
+    cosine: F32  # of the angle of incidence; -1: the ray goes on through glass
     material: NDArray[np.uint8]
     reflectance: F32
-    instance: NDArray[np.int32]
+    instance: NDArray[np.int32]  # track id, -1 for the static world
 
 
-def first_opaque(scenes: Sequence[Scene], origins: F32, directions: F32, rng: Rng) -> Met:
-    """Nearest surface of each ray, going on behind the glass that lets it through."""
+def first_opaque(scenes: Sequence[Scene], origins: F32, directions: F32, rng: Rng) -> SurfaceHits:
+    """Nearest surface of each ray (N, 3) from origins (N, 3) in the world, also behind glass that lets it through."""
     met = _nearest(scenes, origins, directions, rng)
     travelled = met.distance
     for _ in range(_GLASS_PASSES):
@@ -53,10 +53,10 @@ def first_opaque(scenes: Sequence[Scene], origins: F32, directions: F32, rng: Rn
     return met
 
 
-def _nearest(scenes: Sequence[Scene], origins: F32, directions: F32, rng: Rng) -> Met:
+def _nearest(scenes: Sequence[Scene], origins: F32, directions: F32, rng: Rng) -> SurfaceHits:
     """Nearest hit over all scenes; the cosine is -1 where the ray goes on through glass."""
     count = len(origins)
-    met = Met(
+    met = SurfaceHits(
         np.full(count, np.inf, np.float32),
         np.zeros(count, np.float32),
         np.zeros(count, np.uint8),

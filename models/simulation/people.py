@@ -16,13 +16,6 @@ def _limb(points: list[list[float]], radii: list[float], material: Material) -> 
     return [tube(a, b, ra, rb, material, 6) for a, b, ra, rb in zip(points, points[1:], radii, radii[1:], strict=False)]
 
 
-def _grounded(mesh: Mesh) -> tuple[Mesh, tuple[float, float, float]]:
-    """Centred over its ground contact, with its extent."""
-    extent = np.ptp(mesh.vertices, axis=0)
-    length, width, height = (float(e) for e in extent)
-    return mesh.fitted(length, width, height), (length, width, height)
-
-
 def random_pedestrian(rng: Rng) -> ActorModel:
     """An adult or child, standing or walking, sometimes with a bag or skirt."""
     height = rng.uniform(1.0, 1.5) if rng.random() < 0.1 else float(np.clip(rng.normal(1.72, 0.09), 1.5, 1.98))
@@ -36,8 +29,8 @@ def random_pedestrian(rng: Rng) -> ActorModel:
         parts.append(box([0.35, 0.12, 0.28], [0.0, 0.33, 0.62], Material.CLOTH))
     if rng.random() < 0.2:
         parts.append(tube([0, 0, 0.45], [0, 0, 1.0], 0.26 * stout, 0.16, Material.CLOTH))
-    mesh, size = _grounded(merge(parts).transformed(np.eye(3) * height / 1.75))
-    return ActorModel(PEDESTRIAN, "pedestrian", mesh, size)
+    mesh = merge(parts).transformed(np.eye(3) * height / 1.75).grounded()
+    return ActorModel(PEDESTRIAN, "pedestrian", mesh, mesh.size)
 
 
 def _torso(stout: float) -> list[Mesh]:
@@ -113,5 +106,5 @@ def random_cyclist(rng: Rng) -> ActorModel:
         )
     if rng.random() < 0.2:
         parts.append(box([0.25, 0.3, 0.3], [-0.55, 0, 0.85], Material.CLOTH))
-    mesh, size = _grounded(merge(parts).transformed(np.eye(3) * rng.uniform(0.92, 1.06)))
-    return ActorModel(CYCLIST, "cyclist", mesh, size)
+    mesh = merge(parts).transformed(np.eye(3) * rng.uniform(0.92, 1.06)).grounded()
+    return ActorModel(CYCLIST, "cyclist", mesh, mesh.size)

@@ -100,9 +100,9 @@ def field(plot: Plot) -> None:
 
 PLOTS: dict[str, Callable[[Plot], None]] = {
     "house": house,
-    "row": terrace,
+    "terrace": terrace,
     "green": green,
-    "lot": car_park,
-    "works": yard,
+    "car_park": car_park,
+    "yard": yard,
     "field": field,
 }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from perception_models.simulation.actors import ActorModel
+from perception_models.simulation.frame import CYCLIST, PEDESTRIAN, VEHICLE
 from perception_models.simulation.routes import (
     Cruise,
     Mover,
@@ -17,14 +18,7 @@ from perception_models.simulation.routes import (
     turning_route,
 )
 from perception_models.simulation.street import Street
-from perception_models.simulation.traffic import (
-    CYCLISTS,
-    PEDESTRIANS,
-    VEHICLES,
-    ModelPool,
-    random_paint,
-    random_transmission,
-)
+from perception_models.simulation.traffic import ModelPool, random_paint, random_transmission
 
 Rng = np.random.Generator
 _EGO_ROOM = 11.0  # m before and behind the ego vehicle's own place in its platoon
@@ -55,17 +49,17 @@ class Population:
 
     def _platoon(self, cruise: Cruise, direction: int, first: float, last: float) -> list[Mover]:
         """Vehicles that keep their order in a lane; some enter it from a side street, some leave it into one."""
-        rng, movers, density = self._rng, [], self._rng.uniform(8, 45)
+        rng, movers, spacing = self._rng, [], self._rng.uniform(8, 45)
         offset = first
         while offset < last:
-            model = self._pool.draw(VEHICLES, rng)
-            gap = 6.0 + rng.exponential(density)
+            model = self._pool.draw(VEHICLE, rng)
+            gap = 6.0 + rng.exponential(spacing)
             middle = offset + model.size[0] / 2
             offset += model.size[0] + gap
             if direction > 0 and abs(middle) < _EGO_ROOM + model.size[0] / 2:
                 continue
             travel = follow(cruise, middle, rng.uniform(0, 0.2) * min(gap, 15.0), rng.uniform(10, 20))
-            movers.append(self._mover(VEHICLES, self._vehicle_route(direction), travel, model))
+            movers.append(self._mover(VEHICLE, self._vehicle_route(direction), travel, model))
         return movers
 
     def _vehicle_route(self, direction: int) -> Route:
@@ -85,12 +79,12 @@ class Population:
         ground = self._street.ground
         d = ground.half_width + self._rng.uniform(0.5, max(ground.pavement - 0.3, 0.8))
         speed = 0.0 if self._rng.random() < 0.2 else float(self._rng.uniform(0.7, 1.8))
-        return self._beside(PEDESTRIANS, d, speed, reach, seconds)
+        return self._beside(PEDESTRIAN, d, speed, reach, seconds)
 
     def _rider(self, reach: float, seconds: float) -> Mover | None:
         """A cyclist along the kerb; None where there is no room."""
         d = self._street.ground.half_width + self._rng.uniform(-0.3, 0.4)
-        return self._beside(CYCLISTS, d, float(self._rng.uniform(2.5, 6.0)), reach, seconds)
+        return self._beside(CYCLIST, d, float(self._rng.uniform(2.5, 6.0)), reach, seconds)
 
     def _beside(self, group: int, d: float, speed: float, reach: float, seconds: float) -> Mover | None:
         """Someone who goes along the street at a distance d on either side, if nothing fixed is in the way."""

@@ -69,8 +69,7 @@ class FrameSampler:
     def _new_street(self) -> None:
         self._street = random_street(self._rng, clutter=self._clutter)
         self._parked = Placement(self._street, self._pool, self._rng)
-        occupancy = self._rng.beta(2.0, 1.2)
-        self._parked.park(occupancy)
+        self._parked.park(occupancy=self._rng.beta(2.0, 1.2))
         self._static = assemble([*self._street.things, *(Placed.of(actor) for actor in self._parked.actors)])
         self._pool.refresh(4)
         self._left = self._frames_per_street
@@ -83,29 +82,27 @@ class FrameSampler:
         else:
             lidar, mount = SENSORS[rng.choice(list(SENSORS))], rng.uniform(1.0, 2.2)
             columns = int(lidar.azimuth_steps * rng.uniform(0.8, 1.15))
-        threshold, noise, gain = (
-            np.exp(rng.uniform(np.log(0.004), np.log(0.03))),
-            rng.uniform(0.6, 2.0),
-            rng.uniform(0.6, 1.6),
-        )
-        conditions = Conditions(float(threshold), noise, gain)
-        return Unit.random(lidar, rng, columns, conditions, Shadow.random(rng) if rng.random() < 0.75 else None), float(
-            mount
-        )
+        threshold = float(np.exp(rng.uniform(np.log(0.004), np.log(0.03))))
+        conditions = Conditions(threshold, noise=rng.uniform(0.6, 2.0), gain=rng.uniform(0.6, 1.6))
+        shadow = Shadow.random(rng) if rng.random() < 0.75 else None
+        return Unit.random(lidar, rng, columns, conditions, shadow), float(mount)
 
     def _populate(self, ground_pose: NDArray[np.float64], s: float) -> Placement:
         """Traffic and people around the sensor."""
         rng, street = self._rng, self._street
-        place, density = self._parked.around(ground_pose, rng), rng.uniform(5, 70)
+        place, spacing = self._parked.around(ground_pose, rng), rng.uniform(5, 70)
         for side in (-1, 1):
-            place.fill_lane(side * street.lane, 0.0 if side < 0 else np.pi, s - 62, s + 62, density)
+            place.fill_lane(side * street.lane, 0.0 if side < 0 else np.pi, s - 62, s + 62, spacing)
         place.fill_junctions(rng.uniform(0.1, 0.6))
         place.fill_people(int(rng.integers(0, 12)), int(rng.integers(0, 6)), s - 45, s + 45)
         return place
 
 
 def _random_stand(street: Street, rng: Rng) -> tuple[float, float, float]:
-    """Where the ego vehicle is: mostly in a lane, else in a side street, turning, or anywhere on the road."""
+    """Street coordinates s, d [m] and yaw [rad] of the ego vehicle.
+
+    Mostly in a lane, else in a side street, turning, or anywhere on the road.
+    """
     ground, kind = street.ground, rng.random()
     s = rng.uniform(-50, 50)
     if kind < 0.72 or not ground.gaps:
@@ -114,9 +111,6 @@ def _random_stand(street: Street, rng: Rng) -> tuple[float, float, float]:
     a, b = ground.gaps[rng.integers(len(ground.gaps))]
     if kind < 0.86:
         side = rng.choice([-1, 1])
-        return (
-            (a + b) / 2 + side * (b - a) / 4,
-            side * rng.uniform(0, 30),
-            rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.05),
-        )
+        s, d = (a + b) / 2 + side * (b - a) / 4, side * rng.uniform(0, 30)
+        return s, d, rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.05)
     return rng.uniform(a, b), rng.uniform(-1, 1) * ground.half_width, rng.uniform(-np.pi, np.pi)

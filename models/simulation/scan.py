@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from perception_models.simulation.light import ROUGHNESS, Met, first_opaque, return_probability, signal
+from perception_models.geometry import se3
+from perception_models.simulation.light import ROUGHNESS, SurfaceHits, first_opaque, return_probability, signal
 from perception_models.simulation.scene import Scene
 from perception_models.simulation.unit import Unit
 
@@ -28,9 +29,7 @@ class Motion:
     def at(self, time: float) -> NDArray[np.float64]:
         """Pose (4, 4) at a time [s] since the start."""
         rotation, translation = self.sweep(np.array([time], np.float64))
-        pose = np.eye(4)
-        pose[:3, :3], pose[:3, 3] = rotation[0], translation[0]
-        return pose
+        return se3.make(rotation[0], translation[0])
 
     def sweep(self, times: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Rotations (T, 3, 3) and positions (T, 3) at times (T,)."""
@@ -41,12 +40,7 @@ class Motion:
 
 def mounted(ground_pose: NDArray[np.float64], height: float, roll: float, pitch: float) -> NDArray[np.float64]:
     """Pose (4, 4) of a sensor at a height [m] above a pose on the ground, tilted by roll and pitch [rad]."""
-    tilt = np.array([[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]])
-    lean = np.array([[1, 0, 0], [0, np.cos(roll), -np.sin(roll)], [0, np.sin(roll), np.cos(roll)]])
-    pose = ground_pose.copy()
-    pose[:3, 3] += height * ground_pose[:3, 2]
-    pose[:3, :3] = ground_pose[:3, :3] @ tilt @ lean
-    return pose
+    return ground_pose @ se3.from_yaw_pitch_roll(0.0, pitch, roll, (0.0, 0.0, height))
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,7 @@ class Returns:
 
 
 def scan(scenes: Sequence[Scene], unit: Unit, motion: Motion, rng: Rng) -> Returns:
-    """One sweep of the unit through the scenes."""
+    """One sweep of the unit through the scenes, which are in the world's frame."""
     lidar, day = unit.lidar, unit.conditions
     local = unit.directions()
     column, beam = _open_view(unit, local)
@@ -90,7 +84,7 @@ def _open_view(unit: Unit, directions: F32) -> tuple[NDArray[np.int64], NDArray[
     return column, beam
 
 
-def _noisy_range(met: Met, seen: NDArray[np.int64], bias: F32, unit: Unit, rng: Rng) -> F32:
+def _noisy_range(met: SurfaceHits, seen: NDArray[np.int64], bias: F32, unit: Unit, rng: Rng) -> F32:
     """Measured range: bias of the beam, its noise, roughness of the surface, and the smear of a slanting footprint."""
     distance, noise = met.distance[seen], unit.conditions.noise
     footprint = np.minimum(0.00004 * distance / np.maximum(met.cosine[seen], 0.02), 0.06)

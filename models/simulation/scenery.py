@@ -136,7 +136,7 @@ def kiosk(rng: Rng) -> Mesh:
     return merge(parts)
 
 
-def bin_(rng: Rng) -> Mesh:
+def wheeled_bins(rng: Rng) -> Mesh:
     """Wheeled bins, alone or in a row."""
     count = int(rng.integers(1, 5))
     height, width = rng.uniform(0.9, 1.3), rng.uniform(0.5, 1.2)
@@ -227,7 +227,7 @@ CLUTTER = (
     wall_stub,
     canopy,
     kiosk,
-    bin_,
+    wheeled_bins,
     bollards,
     column,
     fragments,

@@ -8,9 +8,11 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from perception_models.geometry import se3
+
 
 class Material(IntEnum):
-    """What a surface is made of; decides how it returns light (see scan.py)."""
+    """What a surface is made of; decides how it returns light (tables in light.py and scene.py)."""
 
     ASPHALT = 0
     CONCRETE = 1
@@ -39,25 +41,29 @@ class Mesh:
     def transformed(self, matrix: NDArray[np.float64]) -> "Mesh":
         """Moved by a (4, 4) or scaled by a (3, 3) matrix."""
         rotation = matrix[:3, :3].astype(np.float32)
-        offset = matrix[:3, 3].astype(np.float32) if matrix.shape == (4, 4) else np.float32(0)
+        offset = matrix[:3, 3].astype(np.float32) if matrix.shape == (4, 4) else np.zeros(3, np.float32)
         return Mesh(self.vertices @ rotation.T + offset, self.faces, self.materials)
 
     def moved(self, x: float = 0.0, y: float = 0.0, z: float = 0.0, yaw: float = 0.0) -> "Mesh":
         """Turned by yaw [rad] about +z, then shifted [m]."""
-        return self.transformed(planar_pose(x, y, z, yaw))
+        return self.transformed(se3.from_yaw_pitch_roll(yaw, 0.0, 0.0, (x, y, z)))
 
     def fitted(self, length: float, width: float, height: float) -> "Mesh":
-        """Scaled per axis so that it fills exactly length x width, centred, from z = 0 to height."""
+        """Scaled per axis so that it fills exactly length x width, centred, from z = 0 to height [m]."""
+        scale = np.array([length, width, height], np.float32) / np.array(self.size, np.float32)
+        return Mesh(np.multiply(self.grounded().vertices, scale, dtype=np.float32), self.faces, self.materials)
+
+    def grounded(self) -> "Mesh":
+        """Shifted so that it stands on z = 0, centred over the origin."""
         low, high = self.vertices.min(axis=0), self.vertices.max(axis=0)
-        scale = np.array([length, width, height], np.float32) / (high - low)
         base = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]], np.float32)
-        return Mesh((self.vertices - base) * scale, self.faces, self.materials)
+        return Mesh(self.vertices - base, self.faces, self.materials)
 
-
-def planar_pose(x: float, y: float, z: float, yaw: float) -> NDArray[np.float64]:
-    """Pose (4, 4) of something that stands upright."""
-    c, s = np.cos(yaw), np.sin(yaw)
-    return np.array([[c, -s, 0, x], [s, c, 0, y], [0, 0, 1, z], [0, 0, 0, 1]], dtype=np.float64)
+    @property
+    def size(self) -> tuple[float, float, float]:
+        """Extent along x, y and z [m]."""
+        length, width, height = np.ptp(self.vertices, axis=0)
+        return float(length), float(width), float(height)
 
 
 def merge(meshes: Sequence[Mesh]) -> Mesh:

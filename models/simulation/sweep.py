@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from perception_models.geometry import se3
 from perception_models.simulation.actors import Actor
 from perception_models.simulation.frame import LidarFrame
 from perception_models.simulation.scan import Motion, scan
@@ -55,7 +56,7 @@ def sweep(
 
 def _when_met(actor: Actor, unit: Unit, motion: Motion) -> tuple[Actor, float]:
     """The actor where it is when the beam passes over it, and when that is [s since the start of the sweep]."""
-    local = np.linalg.inv(motion.pose) @ np.append(actor.position, 1.0)
+    local = se3.apply(se3.inverse(motion.pose), actor.position)
     time = unit.time_of(float(np.arctan2(local[1], local[0])))
     pose = actor.pose.copy()
     pose[:2, 3] += time * np.array(actor.velocity)
@@ -65,6 +66,6 @@ def _when_met(actor: Actor, unit: Unit, motion: Motion) -> tuple[Actor, float]:
 def _box(actor: Actor, sensor: Array) -> Array:
     """Box (7,) in the sensor frame; its yaw is that of the heading seen from above the sensor."""
     length, width, height = actor.model.size
-    local = np.linalg.inv(sensor) @ actor.pose
+    local = se3.inverse(sensor) @ actor.pose
     centre = local[:3, 3] + local[:3, 2] * height / 2
     return np.array([*centre, length, width, height, np.arctan2(local[1, 0], local[0, 0])])

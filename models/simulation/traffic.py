@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from perception_models.geometry import se3
 from perception_models.simulation.actors import Actor, ActorModel
 from perception_models.simulation.assets import NO_ASSETS, Assets
+from perception_models.simulation.frame import CYCLIST, PEDESTRIAN, VEHICLE
 from perception_models.simulation.people import random_cyclist, random_pedestrian
 from perception_models.simulation.street import Column, Row, Street
 from perception_models.simulation.vehicles import random_vehicle
@@ -34,9 +36,6 @@ class ModelPool:
         for make, models in zip(self._makers, self._models, strict=True):
             for _ in range(count):
                 models[self._rng.integers(len(models))] = make(self._rng)
-
-
-VEHICLES, PEDESTRIANS, CYCLISTS = 0, 1, 2
 
 
 def default_pool(rng: Rng, size: int = 120, assets: Assets = NO_ASSETS) -> ModelPool:
@@ -79,7 +78,10 @@ class Placement:
         model: ActorModel | None = None,
         speed: float = 0.0,
     ) -> bool:
-        """Place a model of the group, if it is near and there is room; says whether it was."""
+        """Place a model of the group at street coordinates, if it is near and `gap` metres around it are free.
+
+        Says whether it was placed. `speed` [m/s] is along its heading.
+        """
         model = model or self.pool.draw(group, self.rng)
         pose = self.street.ground.pose(s, d, yaw, wheelbase=max(0.6 * model.size[0], 0.5))
         if np.hypot(*(pose[:2, 3] - self._centre)) > self._reach:
@@ -102,7 +104,7 @@ class Placement:
         return True
 
     def park(self, occupancy: float) -> None:
-        """Fill the street's parking places."""
+        """Fill a share, the occupancy, of the street's parking places."""
         for row in self.street.rows:
             self._fill_row(row, occupancy)
         for column in self.street.columns:
@@ -112,12 +114,12 @@ class Placement:
         """Park vehicles in a row, some touching, some apart."""
         s, tight = row.s0, self.rng.uniform(0.3, 2.0)
         while s < row.s1:
-            model = self.pool.draw(VEHICLES, self.rng)
+            model = self.pool.draw(VEHICLE, self.rng)
             step = row.pitch or model.size[0] + 0.25 + self.rng.exponential(tight)
             if model.size[0] < 6.2 and self.rng.random() < occupancy:
                 turn = row.yaw + self.rng.normal(0, 0.03) + np.pi * (self.rng.random() < (0.5 if row.pitch else 0.12))
                 middle = s + (row.pitch or model.size[0]) / 2
-                self.place(VEHICLES, middle, row.d + self.rng.normal(0, 0.12), turn, gap=0.03, model=model)
+                self.place(VEHICLE, middle, row.d + self.rng.normal(0, 0.12), turn, gap=0.03, model=model)
             s += step
 
     def _fill_column(self, column: Column, occupancy: float) -> None:
@@ -125,20 +127,20 @@ class Placement:
         away = np.sign(column.d1)
         d, tight = abs(column.d0), self.rng.uniform(0.3, 3.0)
         while d < abs(column.d1):
-            model = self.pool.draw(VEHICLES, self.rng)
+            model = self.pool.draw(VEHICLE, self.rng)
             if model.size[0] < 6.2 and self.rng.random() < occupancy:
                 yaw = self.rng.choice([-1, 1]) * np.pi / 2 + self.rng.normal(0, 0.03)
                 s = column.s + self.rng.normal(0, 0.1)
-                self.place(VEHICLES, s, away * (d + model.size[0] / 2), yaw, gap=0.03, model=model)
+                self.place(VEHICLE, s, away * (d + model.size[0] / 2), yaw, gap=0.03, model=model)
             d += model.size[0] + 0.25 + self.rng.exponential(tight)
 
-    def fill_lane(self, d: float, yaw: float, s0: float, s1: float, density: float) -> None:
-        """Moving vehicles in a lane, from queues to sparse traffic."""
+    def fill_lane(self, d: float, yaw: float, s0: float, s1: float, spacing: float) -> None:
+        """Moving vehicles in the lane at d from s0 to s1 [m], apart by `spacing` metres in the mean beyond 1.5 m."""
         s = s0 + self.rng.uniform(0, 25)
         while s < s1:
-            model = self.pool.draw(VEHICLES, self.rng)
+            model = self.pool.draw(VEHICLE, self.rng)
             self.place(
-                VEHICLES,
+                VEHICLE,
                 s + model.size[0] / 2,
                 d + self.rng.normal(0, 0.25),
                 yaw + self.rng.normal(0, 0.03),
@@ -146,25 +148,25 @@ class Placement:
                 model=model,
                 speed=self.rng.uniform(0, 14),
             )
-            s += model.size[0] + 1.5 + self.rng.exponential(density)
+            s += model.size[0] + 1.5 + self.rng.exponential(spacing)
 
-    def fill_junctions(self, density: float) -> None:
-        """Vehicles in side streets and turning at their mouths."""
+    def fill_junctions(self, chance: float) -> None:
+        """Vehicles in side streets and turning at their mouths; `chance` of one at each of these places."""
         half = self.street.ground.half_width
         for a, b in self.street.ground.gaps:
             for side in (-1, 1):
                 for lane in (-1, 1):
-                    if self.rng.random() < density:
+                    if self.rng.random() < chance:
                         out = self.rng.uniform(half + 3, half + 32)
                         self.place(
-                            VEHICLES,
+                            VEHICLE,
                             (a + b) / 2 + lane * (b - a) / 4,
                             side * out,
                             lane * np.pi / 2 + self.rng.normal(0, 0.06),
                         )
-            if self.rng.random() < density:
+            if self.rng.random() < chance:
                 self.place(
-                    VEHICLES, self.rng.uniform(a, b), self.rng.uniform(-half, half), self.rng.uniform(-np.pi, np.pi)
+                    VEHICLE, self.rng.uniform(a, b), self.rng.uniform(-half, half), self.rng.uniform(-np.pi, np.pi)
                 )
 
     def fill_people(self, walkers: int, riders: int, s0: float, s1: float) -> None:
@@ -179,7 +181,7 @@ class Placement:
             )
             for _ in range(self.rng.choice([1, 1, 1, 2, 3])):
                 self.place(
-                    PEDESTRIANS,
+                    PEDESTRIAN,
                     s + self.rng.normal(0, 0.6),
                     d + self.rng.normal(0, 0.4),
                     self.rng.uniform(-np.pi, np.pi),
@@ -189,7 +191,7 @@ class Placement:
             side = self.rng.choice([-1, 1])
             yaw = (0.0 if side < 0 else np.pi) + self.rng.normal(0, 0.1) + np.pi * (self.rng.random() < 0.15)
             self.place(
-                CYCLISTS,
+                CYCLIST,
                 self.rng.uniform(s0, s1),
                 side * self.rng.uniform(max(half - 2.5, 0), half + pavement),
                 yaw,
@@ -215,5 +217,5 @@ def _footprint(model: ActorModel, pose: NDArray[np.float64]) -> NDArray[np.float
     count = max(1, int(np.ceil(length / max(0.5 * width, 0.3))))
     x = (np.arange(count) + 0.5) / count * length - length / 2
     x = np.clip(x, -length / 2 + width / 2, length / 2 - width / 2) if length > width else x * 0
-    middle = np.stack([x, np.zeros(count), np.zeros(count)], axis=1) @ pose[:3, :3].T + pose[:3, 3]
+    middle = se3.apply(pose, np.stack([x, np.zeros(count), np.zeros(count)], axis=1))
     return np.column_stack([middle[:, :2], np.full(count, width / 2)])
