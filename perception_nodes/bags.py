@@ -121,6 +121,12 @@ class BagReader:
     def __exit__(self, *_: object) -> None:
         self._reader.close()
 
+    def require_ros2(self) -> None:
+        """Raises BadBag for a ROS 1 bag, whose messages a ROS 2 node cannot take as they are."""
+        if not self._reader.is2:
+            into = self._path.with_suffix("")
+            raise BadBag(f"{self._path} is a ROS 1 bag; convert it: rosbags-convert --src {self._path} --dst {into}")
+
     @property
     def types(self) -> dict[str, str]:
         """Type of each topic."""

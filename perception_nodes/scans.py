@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from perception_models.evaluation.coverage import ImageCoverage
 from perception_models.geometry import se3
+from perception_models.geometry.boxes import transform_boxes
 from perception_nodes import bags
 from perception_nodes.bag_messages import (
     Objects,
@@ -28,7 +29,9 @@ from perception_nodes.bag_messages import (
 from perception_nodes.bags import BadBag, BagReader, BagWriter
 from perception_nodes.errors import InvalidMessage
 from perception_nodes.point_clouds import decode_points, require_finite
+from perception_nodes.transform_buffer import LATEST, TransformBuffer, TransformUnavailable
 
+FOREVER = 1e9  # s
 LIDAR, BASE, ODOM, CAMERA = "lidar", "base_link", "odom", "camera_optical_frame"
 
 
@@ -131,39 +134,42 @@ class ScanBag:
         return objects
 
     def recorded(self) -> dict[int, Objects]:
-        """The detections that the bag holds, by stamp."""
-        messages = self._reader.messages([bags.DETECTIONS])
-        return {stamp_of(message): decode_objects(message) for _, _, message in messages}
+        """The detections that the bag holds, by stamp, in the frame of the clouds. Raises BadBag if /tf lacks that."""
+        buffer, frame = self._transforms([bags.TF, bags.TF_STATIC]), self._cloud_frame()
+        found = {}
+        for _, _, message in self._reader.messages([bags.DETECTIONS]):
+            objects, stamp, given = decode_objects(message), stamp_of(message), message.header.frame_id
+            if given != frame:
+                moved = transform_boxes(objects.boxes, _look_up(buffer, frame, given, stamp))
+                objects = objects._replace(boxes=moved.astype(np.float32))
+            found[stamp] = objects
+        return found
 
     def coverage(self) -> ImageCoverage | None:
         """The camera's view that the truth is limited to, None where it covers everything."""
         cameras = [message for _, _, message in self._reader.messages([bags.TRUTH_COVERAGE])]
         if not cameras:
             return None
-        first_cloud = next(message for _, _, message in self._reader.messages([self._topic]))
-        pose = self._static_transform(first_cloud.header.frame_id, cameras[0].header.frame_id)
+        buffer = self._transforms([bags.TF_STATIC])
+        pose = _look_up(buffer, self._cloud_frame(), cameras[0].header.frame_id, LATEST)
         projection = np.asarray(cameras[0].p, float).reshape(3, 4) @ se3.inverse(pose)
         return ImageCoverage(projection, int(cameras[0].width), int(cameras[0].height))
 
-    def _static_transform(self, target: str, source: str) -> NDArray[np.float64]:
-        """Pose (4, 4) of the frame `source` in the frame `target`, along the static tree."""
-        parents = {
-            child: (parent, pose)
-            for _, _, message in self._reader.messages([bags.TF_STATIC])
-            for parent, child, pose in decode_transforms(message)
-        }
-        chains = [_to_root(frame, parents) for frame in (target, source)]
-        if chains[0][0] != chains[1][0]:
-            raise BadBag(f"{bags.TF_STATIC} does not join the frames '{target}' and '{source}'")
-        return se3.inverse(chains[0][1]) @ chains[1][1]
+    def _cloud_frame(self) -> str:
+        first = next(message for _, _, message in self._reader.messages([self._topic]))
+        return str(first.header.frame_id)
+
+    def _transforms(self, topics: list[str]) -> TransformBuffer:
+        """All that the bag says on these topics."""
+        buffer = TransformBuffer(length=FOREVER)
+        for topic, _, message in self._reader.messages(topics):
+            for entry, (parent, child, pose) in zip(message.transforms, decode_transforms(message), strict=True):
+                buffer.set(pose, parent, child, stamp_of(entry), topic == bags.TF_STATIC)
+        return buffer
 
 
-def _to_root(
-    frame: str, parents: dict[str, tuple[str, NDArray[np.float64]]]
-) -> tuple[str, NDArray[np.float64]]:
-    """The root of a frame's tree, and the frame's pose in it."""
-    pose = np.eye(4)
-    while frame in parents:
-        frame, step = parents[frame]
-        pose = step @ pose
-    return frame, pose
+def _look_up(buffer: TransformBuffer, target: str, source: str, stamp: int) -> NDArray[np.float64]:
+    try:
+        return buffer.lookup(target, source, stamp)
+    except TransformUnavailable as error:
+        raise BadBag(f"the bag does not join the frames '{target}' and '{source}': {error}") from None

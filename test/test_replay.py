@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bag_support import STAMP, make_bag, make_scan
+from rosbags.rosbag1 import Writer
+from rosbags.typesys import Stores, get_typestore
 
 os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
 pytest.importorskip("rclpy", reason="rclpy is not installed")
@@ -16,7 +18,10 @@ pytest.importorskip("vision_msgs", reason="vision_msgs is not generated")
 
 from perception_nodes import cli
 from perception_nodes import replay as replay_module
-from perception_nodes.replay import ReplayError, replay
+from perception_nodes.bag_messages import decode_objects
+from perception_nodes.bags import DETECTIONS, BadBag, BagReader
+from perception_nodes.replay import replay
+from perception_nodes.replay_client import ReplayError
 from perception_nodes.scans import ScanBag
 
 
@@ -53,6 +58,49 @@ def test_a_cloud_that_the_node_must_reject_does_not_stop_the_replay(tmp_path: Pa
     source = make_bag(tmp_path / "a.mcap", [make_scan(0), empty, make_scan(2)])
     measured = replay(source, tmp_path / "out.mcap")
     assert measured.sent == 3 and measured.dropped == 1
+    assert "the cloud is empty" in measured.complaint
+
+
+def test_the_node_s_own_times_are_measured(tmp_path: Path) -> None:
+    source = make_bag(tmp_path / "a.mcap", [make_scan(i) for i in range(3)])
+    stages = replay(source, tmp_path / "out.mcap").stages
+    assert {"convert", "inference", "publish", "total"} <= set(stages)
+    assert stages["publish"]["samples"] == 3 and 0 < stages["publish"]["p50_ms"] <= stages["publish"]["p99_ms"]
+
+
+def test_answers_in_another_frame_by_the_bag_s_transforms_are_judged_in_the_cloud_s(tmp_path: Path) -> None:
+    scans = [make_scan(i) for i in range(5)]  # the vehicle drives: odom is another place at each scan
+    source = make_bag(tmp_path / "a.mcap", scans)
+    measured = replay(source, tmp_path / "out.mcap", parameters={"target_frame": "odom", "tf_timeout": 2.0})
+    assert measured.dropped == 0
+    with BagReader(tmp_path / "out.mcap") as reader:
+        answers = [message for _, _, message in reader.messages([DETECTIONS])]
+    assert [message.header.frame_id for message in answers] == ["odom"] * 5
+    for index, message in enumerate(answers):
+        assert decode_objects(message).boxes[0, 0] == pytest.approx(scans[index].points[0, 0] + index, abs=1e-4)
+    with ScanBag(tmp_path / "out.mcap") as bag:
+        recorded = bag.recorded()
+    for scan in scans:
+        np.testing.assert_allclose(recorded[scan.stamp].boxes[0, :3], scan.points[0, :3], atol=1e-4)
+
+
+def test_clouds_that_no_transform_covers_stay_without_answer_and_the_replay_goes_on(tmp_path: Path) -> None:
+    scans = [dataclasses.replace(make_scan(i), pose=None if i == 0 else np.eye(4)) for i in range(3)]
+    source = make_bag(tmp_path / "a.mcap", scans)
+    measured = replay(source, tmp_path / "out.mcap", parameters={"target_frame": "odom", "tf_timeout": 0.5})
+    assert list(measured.latencies) == [scan.stamp for scan in scans[1:]]
+    assert "extrapolation into the past" in measured.complaint
+
+
+def test_a_ros_1_bag_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:
+    source = tmp_path / "old.bag"
+    with Writer(source) as writer:
+        store = get_typestore(Stores.ROS1_NOETIC)
+        cloud = store.types["std_msgs/msg/String"]("x")
+        connection = writer.add_connection("/chatter", cloud.__msgtype__, typestore=store)
+        writer.write(connection, 1, store.serialize_ros1(cloud, cloud.__msgtype__))
+    with pytest.raises(BadBag, match="is a ROS 1 bag; convert it: rosbags-convert --src .*old.bag --dst .*old"):
+        replay(source, tmp_path / "out.mcap")
 
 
 def test_in_real_time_a_slow_node_drops_clouds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,16 +111,22 @@ def test_in_real_time_a_slow_node_drops_clouds(tmp_path: Path, monkeypatch: pyte
     assert min(measured.latencies.values()) >= 500
 
 
-def test_a_node_that_does_not_start_or_dies_is_reported_with_its_last_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("FAKE_NODE_EXITS", "no weights, says the fake node"),
+        ("FAKE_NODE_CANNOT_LOAD", "configure failed: the weights are torn, says the fake node"),
+        ("FAKE_NODE_RAISES", "processing failed: .*the engine burnt, says the fake node"),
+        ("FAKE_NODE_DIES", "ended"),
+    ],
+)
+def test_a_node_that_fails_ends_the_replay_with_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, text: str
 ) -> None:
     source = make_bag(tmp_path / "a.mcap", [make_scan(i) for i in range(5)])
-    monkeypatch.setenv("FAKE_NODE_DIES", "1")
-    with pytest.raises(ReplayError, match="ended"):
-        replay(source, tmp_path / "out.mcap")
-    monkeypatch.setenv("FAKE_NODE_FAILS", "1")
-    with pytest.raises(ReplayError, match="no weights, says the fake node"):
-        replay(source, tmp_path / "out.mcap")
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(ReplayError, match=text):
+        replay(source, tmp_path / "out.mcap", timeout=60)
     assert not (tmp_path / "out.mcap").exists()
 
 

@@ -2,8 +2,8 @@
 """Play a bag to the genuine ROS 2 node, a process of its own beyond DDS, and judge what it answers.
 
 In lock-step by default: a cloud is sent when the one before is answered, so nothing is dropped. With --realtime RATE
-the bag keeps its pace times RATE, and drops and latencies are those of a robot. OUT/replay.mcap holds the messages of
-the bag and the answers.
+the bag keeps its pace times RATE, and drops and latencies are those of a robot. The node also gets the bag's /tf and
+/tf_static, for --target-frame. OUT/replay.mcap holds the messages of the bag and the answers.
 
 example: perception replay out/drive.mcap --tasks detection --out out/replay
          perception replay out/drive.mcap --realtime 1.0 --out out/realtime
@@ -23,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_judging(parser)
     parser.add_argument("--realtime", type=float, metavar="RATE", help="keep the bag's pace times RATE")
+    parser.add_argument("--target-frame", help="frame of the answers (default: the cloud's); the bag's /tf leads to it")
     parser.add_argument("--timeout", type=float, default=30.0, help="longest wait, s (default: %(default)s)")
 
 
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         metrics = write_results(
             arguments.out, f"Replay of {arguments.bag.name}", bag, result, settings_of(arguments), facts
         )
-    print(f"  {measured.sent} clouds sent, {measured.dropped} without answer, node {measured.node_memory:.0f} MB")
+    _show(measured)
     print_summary(metrics, arguments.out)
     return 0
 
@@ -63,7 +64,8 @@ def _parameters(arguments: argparse.Namespace) -> dict[str, object]:
 
     thresholds = {f"score_threshold.{name}": arguments.score_threshold for name in CLASSES}
     engine = {"variant": arguments.variant, "backend": arguments.backend, "threads": arguments.threads or 0}
-    return {**engine, **thresholds}
+    target = {"target_frame": arguments.target_frame} if arguments.target_frame else {}
+    return {**engine, **thresholds, **target}
 
 
 def _figures(measured: "Replay") -> dict[str, float]:
@@ -77,4 +79,19 @@ def _figures(measured: "Replay") -> dict[str, float]:
         "node_start_s": measured.start_seconds,
         "node_peak_memory_mb": measured.node_memory,
         **{f"latency_round-trip_{name}_ms": value for name, value in percentiles(latencies).items()},
+        **{
+            f"latency_node-{stage}_{name}": value
+            for stage, values in measured.stages.items()
+            for name, value in values.items()
+            if name.endswith("_ms")
+        },
     }
+
+
+def _show(measured: "Replay") -> None:
+    said = f"; the node's last word on it: {measured.complaint}" if measured.dropped and measured.complaint else ""
+    print(f"  {measured.sent} clouds sent, {measured.dropped} without answer{said}")
+    print(f"  node: {measured.node_memory:.0f} MB at most, started in {measured.start_seconds:.1f} s")
+    print(f"  {'ms in the node':12}" + "".join(f"{column:>9}" for column in ("p50", "p95", "p99")))
+    for stage, values in measured.stages.items():
+        print(f"  {stage:14}" + "".join(f"{values[f'{column}_ms']:9.1f}" for column in ("p50", "p95", "p99")))
