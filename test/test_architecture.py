@@ -47,7 +47,8 @@ def imported(path: Path) -> Iterator[str]:
 def packages_used(path: Path) -> set[str]:
     """The packages directly under models/ that a file imports."""
     names = (name.split(".") for name in imported(path))
-    return {name[1] for name in names if name[0] == "perception_models" and len(name) > 1}
+    used = {name[1] for name in names if name[0] == "perception_models" and len(name) > 1}
+    return {name for name in used if (MODELS / name).is_dir()}
 
 
 def model_files() -> list[Path]:

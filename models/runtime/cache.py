@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from .errors import BadEngine
+from perception_models.runtime.errors import BadEngine
+from perception_models.user_cache import user_cache
 
 MAGIC = b"PNENGINE"
 VERSION = 1
@@ -56,17 +57,11 @@ class CachedEngine:
     meta: dict[str, str] = field(default_factory=dict)
 
 
-def default_cache_dir() -> Path:
-    """`$PERCEPTION_CACHE`, else `perception_nodes` in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("PERCEPTION_CACHE") or Path(base) / "perception_nodes") / "engines"
-
-
 class EngineCache:
     """A folder of engines that several processes may share."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder or default_cache_dir()
+        self.folder = folder or user_cache("engines")
 
     def open_or_build(
         self, key: EngineKey, build: Callable[[], CachedEngine], open_engine: Callable[[CachedEngine], Opened]

@@ -7,7 +7,6 @@ the simulator runs on its procedural shapes alone. None of them is part of the p
 
 import subprocess
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -15,9 +14,10 @@ from perception_models.simulation.actors import ActorModel
 from perception_models.simulation.frame import PEDESTRIAN, VEHICLE
 from perception_models.simulation.obj import cluster, read_obj
 from perception_models.simulation.shapes import Mesh
+from perception_models.user_cache import user_cache
 
 Rng = np.random.Generator
-FOLDER = Path.home() / ".cache" / "perception_nodes" / "assets"
+FOLDER = user_cache("assets")
 _PREPARED = FOLDER / "prepared.npz"
 _CATALOGUES = FOLDER / "usr" / "share" / "sweethome3d" / "furniture"
 
