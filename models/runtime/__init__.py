@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs models: ONNX Runtime and TensorRT behind one interface. Nothing in here imports torch."""
 
-from .engine import Engine, EngineInfo
-from .errors import BadWeights, UnsupportedBackend
-from .facts import ModelFacts, load_facts
-from .load import load_engine
-from .tensors import TensorSpec
+from perception_models.runtime.engine import Engine, EngineInfo
+from perception_models.runtime.errors import BadWeights, UnsupportedBackend
+from perception_models.runtime.facts import ModelFacts, load_facts
+from perception_models.runtime.load import load_engine
+from perception_models.runtime.tensors import TensorSpec
 
 __all__ = [
     "BadWeights",

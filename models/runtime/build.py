@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cuda import CudaDevice
-from .errors import BadWeights, UnsupportedBackend
-from .facts import ModelFacts, load_facts
-from .half import to_half
-from .load import load_engine
-from .onnxruntime_backend import OnnxRuntimeEngine
-from .precision import Verdict, gate, ladder, parse_samples, read_samples
-from .tensorrt_backend import static_shapes
-from .tensorrt_builder import HERE, build_plan, import_tensorrt, targets, unknown_target
+from perception_models.runtime.cuda import CudaDevice
+from perception_models.runtime.errors import BadWeights, UnsupportedBackend
+from perception_models.runtime.facts import ModelFacts, load_facts
+from perception_models.runtime.half import to_half
+from perception_models.runtime.load import load_engine
+from perception_models.runtime.onnxruntime_backend import OnnxRuntimeEngine
+from perception_models.runtime.precision import Verdict, gate, ladder, parse_samples, read_samples
+from perception_models.runtime.tensorrt_backend import static_shapes
+from perception_models.runtime.tensorrt_builder import HERE, build_plan, import_tensorrt, targets, unknown_target
 
 MODELS = Path(__file__).resolve().parent.parent
 

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
-from .facts import ModelFacts, load_facts
+from perception_models.runtime.facts import ModelFacts, load_facts
 
 
 def describe_model(folder: Path, task: str, variant: str, **facts: Any) -> ModelFacts:

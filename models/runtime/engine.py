@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
-from .facts import ModelFacts
-from .tensors import Arrays, check_inputs
+from perception_models.runtime.facts import ModelFacts
+from perception_models.runtime.tensors import Arrays, check_inputs
 
 if TYPE_CHECKING:
     from typing_extensions import Self

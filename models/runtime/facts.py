@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
-from .errors import BadWeights
-from .tensors import TensorSpec
+from perception_models.runtime.errors import BadWeights
+from perception_models.runtime.tensors import TensorSpec
 
 REQUIRED = ("task", "variant", "inputs", "outputs", "sha256", "opset")
 
@@ -40,6 +40,11 @@ class ModelFacts:
     def name(self) -> str:
         """Task and variant, as "detection/compact"."""
         return f"{self.task}/{self.variant}"
+
+    @property
+    def tensors(self) -> dict[str, TensorSpec]:
+        """Inputs and outputs together."""
+        return {**self.inputs, **self.outputs}
 
     def read_onnx(self) -> bytes:
         """The bytes of model.onnx; BadWeights if they are missing or not those that model.yaml describes."""
@@ -122,7 +127,7 @@ def _bounds(bound: float | Mapping[str, float], outputs: Mapping[str, TensorSpec
 
 
 def _check_capacity(facts: ModelFacts) -> None:
-    for spec in (*facts.inputs.values(), *facts.outputs.values()):
+    for spec in facts.tensors.values():
         for axis in spec.shape:
             if isinstance(axis, str) and axis not in facts.capacity:
                 raise BadWeights(f"{facts.folder / 'model.yaml'}: axis '{axis}' of '{spec.name}' has no `capacity`")

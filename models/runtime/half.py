@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from .errors import BadWeights
+from perception_models.runtime.errors import BadWeights
 
 HEAVY = {"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"}
 FOLLOWING = {"Add", "Sub", "Mul", "Relu", "LeakyRelu", "Clip", "Gelu", "Erf", "Tanh", "BatchNormalization", "MaxPool"}

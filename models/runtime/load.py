@@ -6,13 +6,13 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from .cache import EngineCache
-from .engine import Engine
-from .errors import UnsupportedBackend
-from .facts import load_facts
-from .onnxruntime_backend import OnnxRuntimeEngine
-from .precision import ladder
-from .tensorrt_backend import load_tensorrt
+from perception_models.runtime.cache import EngineCache
+from perception_models.runtime.engine import Engine
+from perception_models.runtime.errors import UnsupportedBackend
+from perception_models.runtime.facts import load_facts
+from perception_models.runtime.onnxruntime_backend import OnnxRuntimeEngine
+from perception_models.runtime.precision import ladder
+from perception_models.runtime.tensorrt_backend import load_tensorrt
 
 BACKENDS = ("auto", "onnxruntime", "tensorrt")
 log = logging.getLogger(__name__)

@@ -17,11 +17,11 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (  # type: ignore[import
     NotImplemented,
 )
 
-from .engine import Engine, EngineInfo
-from .errors import BadWeights
-from .facts import ModelFacts
-from .half import graph_precision
-from .tensors import Arrays, TensorSpec
+from perception_models.runtime.engine import Engine, EngineInfo
+from perception_models.runtime.errors import BadWeights
+from perception_models.runtime.facts import ModelFacts
+from perception_models.runtime.half import graph_precision
+from perception_models.runtime.tensors import Arrays, TensorSpec
 
 PROVIDER = "CPUExecutionProvider"
 MODEL_ERRORS = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NotImplemented)

@@ -14,8 +14,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import BadWeights, UnsupportedBackend
-from .tensors import Arrays
+from perception_models.runtime.errors import BadWeights, UnsupportedBackend
+from perception_models.runtime.tensors import Arrays
 
 LADDER = {"fp32": ("fp32",), "fp16": ("fp16", "fp32")}
 SAMPLES_FILE = "samples.npz"

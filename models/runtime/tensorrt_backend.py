@@ -9,16 +9,16 @@ import logging
 import time
 from dataclasses import replace
 
-from .cache import CachedEngine, EngineCache, EngineKey
-from .cuda import CudaDevice
-from .engine import EngineInfo
-from .errors import BadEngine, UnsupportedBackend
-from .facts import ModelFacts
-from .half import to_half
-from .onnxruntime_backend import OnnxRuntimeEngine
-from .precision import Verdict, first_accepted, gate, gate_ready, parse_samples, read_samples
-from .tensorrt_builder import build_plan, import_tensorrt, library_version
-from .tensorrt_engine import TensorRTEngine
+from perception_models.runtime.cache import CachedEngine, EngineCache, EngineKey
+from perception_models.runtime.cuda import CudaDevice
+from perception_models.runtime.engine import EngineInfo
+from perception_models.runtime.errors import BadEngine, UnsupportedBackend
+from perception_models.runtime.facts import ModelFacts
+from perception_models.runtime.half import to_half
+from perception_models.runtime.onnxruntime_backend import OnnxRuntimeEngine
+from perception_models.runtime.precision import Verdict, first_accepted, gate, gate_ready, parse_samples, read_samples
+from perception_models.runtime.tensorrt_builder import build_plan, import_tensorrt, library_version
+from perception_models.runtime.tensorrt_engine import TensorRTEngine
 
 log = logging.getLogger(__name__)
 

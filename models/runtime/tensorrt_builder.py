@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from .errors import BadWeights, UnsupportedBackend
+from perception_models.runtime.errors import BadWeights, UnsupportedBackend
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")  # the full library first: it tunes its kernels on the device
 OLDEST = 10  # major version: strongly typed networks and int64 indices

@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from .cuda import CudaDevice
-from .engine import Engine, EngineInfo
-from .errors import BadEngine
-from .facts import ModelFacts
-from .tensorrt_builder import make_logger
-from .tensors import Arrays
+from perception_models.runtime.cuda import CudaDevice
+from perception_models.runtime.engine import Engine, EngineInfo
+from perception_models.runtime.errors import BadEngine
+from perception_models.runtime.facts import ModelFacts
+from perception_models.runtime.tensorrt_builder import make_logger
+from perception_models.runtime.tensors import Arrays
 
 
 class TensorRTEngine(Engine):
@@ -35,12 +36,15 @@ class TensorRTEngine(Engine):
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise BadEngine(f"TensorRT refuses it: {'; '.join(self._logger.errors)}")
-        self._shapes = _expected_shapes(facts)
+        self._shapes = {name: spec.shape_at(facts.capacity) for name, spec in facts.tensors.items()}
         _check_tensors(trt, self._engine, facts, self._shapes)
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise RuntimeError(f"TensorRT cannot make a context for {facts.name}: {'; '.join(self._logger.errors)}")
-        self._buffers = {name: device.allocate(_bytes(facts, name, shape)) for name, shape in self._shapes.items()}
+        self._buffers = {
+            name: device.allocate(math.prod(shape) * facts.tensors[name].dtype.itemsize)
+            for name, shape in self._shapes.items()
+        }
         for name, address in self._buffers.items():
             self._context.set_tensor_address(name, address)
 
@@ -63,23 +67,12 @@ class TensorRTEngine(Engine):
         self._device.close()
 
 
-def _expected_shapes(facts: ModelFacts) -> dict[str, tuple[int, ...]]:
-    specs = {**facts.inputs, **facts.outputs}
-    return {name: spec.shape_at(facts.capacity) for name, spec in specs.items()}
-
-
-def _bytes(facts: ModelFacts, name: str, shape: tuple[int, ...]) -> int:
-    spec = facts.inputs[name] if name in facts.inputs else facts.outputs[name]
-    return int(np.prod(shape, dtype=np.int64)) * spec.dtype.itemsize
-
-
 def _check_tensors(trt: ModuleType, engine: Any, facts: ModelFacts, shapes: Mapping[str, tuple[int, ...]]) -> None:
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    specs = {**facts.inputs, **facts.outputs}
     found = {
         name: (tuple(engine.get_tensor_shape(name)), np.dtype(trt.nptype(engine.get_tensor_dtype(name))))
         for name in names
     }
-    expected = {name: (shape, specs[name].dtype) for name, shape in shapes.items()}
+    expected = {name: (shape, facts.tensors[name].dtype) for name, shape in shapes.items()}
     if found != expected:
         raise BadEngine(f"its tensors are {found}, expected are {expected}")
