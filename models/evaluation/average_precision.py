@@ -42,7 +42,6 @@ class Curve:
         reachable = min(recall, self.recall[-1]) - _ROUNDING
         return int(np.searchsorted(self.recall, reachable))
 
-
     def at_best_f1(self) -> int:
         """Index of the highest score with the best harmonic mean of precision and recall. Needs a point at least."""
         total = self.precision + self.recall

@@ -79,23 +79,30 @@ def evaluate_detections(
                     ClassMatches(frame, label, matrix, threshold, settings.min_points)
                     for frame, matrix in zip(frames, matrices, strict=True)
                 ]
-                _add_precision(metrics, f"{name}_ap_{kind}_{threshold * 100:.0f}", matches, settings)
+                judgements = [match.within(0, settings.max_range) for match in matches]
+                curve, key = precision_recall(judgements), f"{name}_ap_{kind}_{threshold * 100:.0f}"
+                _add_precision(metrics, key, curve, judgements, settings)
+                _add_bands(metrics, key, matches, settings)
                 if kind == "bev" and threshold == settings.overlaps[name][0]:
-                    _add_working_point(metrics, name, matches, settings)
+                    _add_working_point(metrics, name, curve, judgements, settings)
     return metrics
 
 
 def _add_precision(
-    metrics: DetectionMetrics, key: str, matches: Sequence[ClassMatches], settings: EvaluationSettings
+    metrics: DetectionMetrics, key: str, curve: Curve, judgements: Sequence[Judgement], settings: EvaluationSettings
 ) -> None:
-    """Average precision within the range, its interval and its curve, and the same for each band."""
-    judgements = [match.within(0, settings.max_range) for match in matches]
-    curve = precision_recall(judgements)
+    """Average precision within the range, its curve and, over enough scans, its interval."""
     if curve.objects:
         metrics.values[key] = 100 * curve.average_precision()
         metrics.curves[key] = curve
         if len(judgements) > settings.block:
             metrics.intervals[key] = _interval(judgements, settings)
+
+
+def _add_bands(
+    metrics: DetectionMetrics, key: str, matches: Sequence[ClassMatches], settings: EvaluationSettings
+) -> None:
+    """Average precision in each band of distance."""
     for near, far in settings.bands:
         banded = precision_recall([match.within(near, far) for match in matches])
         if banded.objects:
@@ -116,11 +123,9 @@ def _interval(judgements: Sequence[Judgement], settings: EvaluationSettings) -> 
 
 
 def _add_working_point(
-    metrics: DetectionMetrics, name: str, matches: Sequence[ClassMatches], settings: EvaluationSettings
+    metrics: DetectionMetrics, name: str, curve: Curve, judgements: Sequence[Judgement], settings: EvaluationSettings
 ) -> None:
-    """Figures at the score where the recall is the wanted one, or the highest reached."""
-    judgements = [match.within(0, settings.max_range) for match in matches]
-    curve = precision_recall(judgements)
+    """Figures at the score where the recall is the wanted one, or the highest reached; outcomes at the best F1."""
     metrics.values[f"{name}_objects"] = float(curve.objects)
     if not curve.objects:
         return
@@ -134,7 +139,7 @@ def _add_working_point(
         metrics.values[f"{name}_best_f1_score"] = float(score)
         metrics.values[f"{name}_working_recall"] = 100 * float(curve.recall[point])
         metrics.values[f"{name}_working_precision"] = 100 * float(curve.precision[point])
-        metrics.values[f"{name}_false_per_frame"] = float(curve.false[point]) / len(matches)
+        metrics.values[f"{name}_false_per_frame"] = float(curve.false[point]) / len(judgements)
     for outcome, judgement in zip(metrics.outcomes, judgements, strict=True):
         _add_outcome(outcome, judgement, score)
 
