@@ -71,8 +71,16 @@ def build(definitions: Path, scratch: Path) -> None:
     """Runs CMake with the rosidl generators of this venv; the result lies in scratch/prefix."""
     cmake = str(Path(sysconfig.get_path("scripts")) / "cmake")
     # This Python and no other: left alone, CMake takes the newest one it finds.
-    configure = [cmake, "-S", str(definitions), "-B", str(scratch / "build"), f"-DCMAKE_PREFIX_PATH={sys.prefix}",
-                 f"-DCMAKE_INSTALL_PREFIX={scratch / 'prefix'}", f"-DPython3_EXECUTABLE={sys.executable}"]
+    configure = [
+        cmake,
+        "-S",
+        str(definitions),
+        "-B",
+        str(scratch / "build"),
+        f"-DCMAKE_PREFIX_PATH={sys.prefix}",
+        f"-DCMAKE_INSTALL_PREFIX={scratch / 'prefix'}",
+        f"-DPython3_EXECUTABLE={sys.executable}",
+    ]
     run(configure)
     run([cmake, "--build", str(scratch / "build"), "--target", "install", "-j", str(os.cpu_count() or 1)])
 

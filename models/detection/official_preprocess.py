@@ -112,7 +112,7 @@ def _within_capacity(pillars: Pillars, settings: OfficialSettings) -> tuple[Pill
 
 
 def _pillar_tensors(pillars: Pillars, settings: OfficialSettings, pad_to_capacity: bool) -> Tensors:
-    """Point features and the indices between points and pillars, as `bev_backbones.encode_pillars` describes them."""
+    """Point features and the indices between points and pillars, as `bev_backbones.DynamicPillarVfe` takes them."""
     multiple = settings.group if isinstance(settings, FlatFormerSettings) else 1
     rows = settings.max_pillars if pad_to_capacity else max(1, -(-len(pillars.cells) // multiple)) * multiple
     points = settings.max_points if pad_to_capacity else max(1, len(pillars.points))
