@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lofted body of a car: lower body along its length, glasshouse along its height, then wheels and interior."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,9 +43,9 @@ class CarForm:
 
 def car(form: CarForm, rng: np.random.Generator) -> Mesh:
     """The whole car, filling length x width x height exactly; only its mirrors reach beyond."""
-    body = merge(
-        [_lower_body(form, rng), _glasshouse(form, rng), *_wheels(form), *_interior(form, rng), *_plates(form)]
-    )
+    half = form.width / 2
+    rolling = wheels(form.axles, half - 0.015, half - 0.22, form.wheel_radius, 10)
+    body = merge([_lower_body(form, rng), _glasshouse(form, rng), *rolling, *_interior(form, rng), *_plates(form)])
     if form.open_bed:
         body = merge([body, *_bed(form)])
     return merge([body.fitted(form.length, form.width, form.height), *_mirrors(form, rng)])
@@ -158,11 +159,11 @@ def _glazing(form: CarForm, x: Array, angle: Array, rng: np.random.Generator) ->
     return material
 
 
-def _wheels(form: CarForm) -> list[Mesh]:
-    radius, half = form.wheel_radius, form.width / 2
+def wheels(axles: Sequence[float], outside: float, inside: float, radius: float, sides: int) -> list[Mesh]:
+    """Wheels on both sides of axles at x, from `outside` to `inside` of the middle line, all in metres."""
     return [
-        tube([a, s * (half - 0.015), radius], [a, s * (half - 0.22), radius], radius, radius, Material.TYRE, 10)
-        for a in form.axles
+        tube([x, s * outside, radius], [x, s * inside, radius], radius, radius, Material.TYRE, sides)
+        for x in axles
         for s in (-1, 1)
     ]
 

@@ -15,17 +15,15 @@ def building(rng: Rng, length: float) -> Mesh:
     height = floors * storey
     shop = rng.random() < 0.3
     recess, thick = rng.uniform(0.05, 0.4), 0.3
-    parts = [box([length, depth, height], [0, depth / 2 + thick + 0.02, height / 2], Material.WALL)]
-    parts += _facade(rng, length, floors, storey, recess, thick, shop)
+    body = box([length, depth, height], [0, depth / 2 + thick + 0.02, height / 2], Material.WALL)
+    front = _facade(rng, length, floors, storey, recess, thick, shop)
     if shop:
-        parts += _shop_interior(rng, length)
-        body = box([length, depth, height - storey], [0, depth / 2 + thick, (height + storey) / 2], Material.WALL)
+        front += _shop_interior(rng, length)
+        upper = box([length, depth, height - storey], [0, depth / 2 + thick, (height + storey) / 2], Material.WALL)
+        ceiling = box([length, depth, 0.2], [0, depth / 2, storey], Material.WALL)
         back = box([length, 0.2, storey], [0, rng.uniform(2.0, 5.0), storey / 2], Material.WALL)
-        parts[0] = (
-            merge([body, back])
-            if floors > 1
-            else merge([back, box([length, depth, 0.2], [0, depth / 2, storey], Material.WALL)])
-        )
+        body = merge([upper if floors > 1 else ceiling, back])
+    parts = [body, *front]
     if rng.random() < 0.5:
         parts.append(_gable_roof(length, depth, height, rng.uniform(1.5, 4.0)))
     parts += _relief(rng, length, floors, storey)

@@ -18,6 +18,7 @@ ROUGHNESS = np.array(
     [0.003, 0.003, 0.015, 0.005, 0.02, 0.008, 0.003, 0.003, 0.003, 0.004, 0.008, 0.005, 0.003, 0.01], np.float32
 )
 _GLASS_PASSES = 3
+_PANE = 0.7  # share of the light that is left after passing panes, there and back
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,10 @@ def first_opaque(scenes: Sequence[Scene], origins: F32, directions: F32, rng: Rn
         step = travelled[through] + np.float32(0.004)
         behind = _nearest(scenes, origins[through] + directions[through] * step[:, None], directions[through], rng)
         travelled[through] = step + behind.distance
-        for field, value in (
-            ("cosine", behind.cosine),
-            ("material", behind.material),
-            ("reflectance", 0.7 * behind.reflectance),
-            ("instance", behind.instance),
-        ):
-            getattr(met, field)[through] = value
+        met.cosine[through] = behind.cosine
+        met.material[through] = behind.material
+        met.reflectance[through] = _PANE * behind.reflectance
+        met.instance[through] = behind.instance
     travelled[met.cosine < 0] = np.inf
     return met
 

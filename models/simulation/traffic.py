@@ -2,6 +2,7 @@
 """Places vehicles and people on a street at one instant."""
 
 from collections.abc import Callable, Sequence
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,16 +155,11 @@ class Placement:
         """Vehicles in side streets and turning at their mouths; `chance` of one at each of these places."""
         half = self.street.ground.half_width
         for a, b in self.street.ground.gaps:
-            for side in (-1, 1):
-                for lane in (-1, 1):
-                    if self.rng.random() < chance:
-                        out = self.rng.uniform(half + 3, half + 32)
-                        self.place(
-                            VEHICLE,
-                            (a + b) / 2 + lane * (b - a) / 4,
-                            side * out,
-                            lane * np.pi / 2 + self.rng.normal(0, 0.06),
-                        )
+            for side, lane in product((-1, 1), (-1, 1)):
+                if self.rng.random() < chance:
+                    out = self.rng.uniform(half + 3, half + 32)
+                    yaw = lane * np.pi / 2 + self.rng.normal(0, 0.06)
+                    self.place(VEHICLE, (a + b) / 2 + lane * (b - a) / 4, side * out, yaw)
             if self.rng.random() < chance:
                 self.place(
                     VEHICLE, self.rng.uniform(a, b), self.rng.uniform(-half, half), self.rng.uniform(-np.pi, np.pi)
@@ -174,11 +170,8 @@ class Placement:
         half, pavement = self.street.ground.half_width, self.street.ground.pavement
         for _ in range(walkers):
             s, side = self.rng.uniform(s0, s1), self.rng.choice([-1, 1])
-            d = (
-                self.rng.uniform(-half, half)
-                if self.rng.random() < 0.2
-                else side * (half + self.rng.uniform(0.0, pavement + 2.0))
-            )
+            crossing = self.rng.random() < 0.2
+            d = self.rng.uniform(-half, half) if crossing else side * (half + self.rng.uniform(0.0, pavement + 2.0))
             for _ in range(self.rng.choice([1, 1, 1, 2, 3])):
                 self.place(
                     PEDESTRIAN,

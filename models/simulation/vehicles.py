@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from perception_models.simulation.actors import ActorModel
-from perception_models.simulation.bodywork import CarForm, car
+from perception_models.simulation.bodywork import CarForm, car, wheels
 from perception_models.simulation.frame import VEHICLE
-from perception_models.simulation.shapes import Material, Mesh, box, merge, tube
+from perception_models.simulation.shapes import Material, Mesh, box, merge
 
 Rng = np.random.Generator
 Span = tuple[float, float]
@@ -178,14 +178,8 @@ def _passenger(kind: str, rng: Rng) -> ActorModel:
     return ActorModel(VEHICLE, kind, car(form, rng), (length, width, height))
 
 
-def _wheels(length: float, width: float, axles: list[float], radius: float) -> list[Mesh]:
-    return [
-        tube(
-            [x, s * (width / 2 - 0.02), radius], [x, s * (width / 2 - 0.30), radius], radius, radius, Material.TYRE, 12
-        )
-        for x in axles
-        for s in (-1, 1)
-    ]
+def _heavy_wheels(axles: list[float], width: float) -> list[Mesh]:
+    return wheels(axles, width / 2 - 0.02, width / 2 - 0.30, 0.48, 12)
 
 
 def _truck(rng: Rng) -> ActorModel:
@@ -221,7 +215,7 @@ def _truck(rng: Rng) -> ActorModel:
             box([load + front, 0.08, 0.5], [(load - front) / 2, s * (width / 2 - 0.04), 1.35], Material.METAL)
             for s in (-1, 1)
         ]
-    parts += _wheels(length, width, [front - 1.2, -front + 1.3] + ([-front + 2.5] if length > 9 else []), 0.48)
+    parts += _heavy_wheels([front - 1.2, -front + 1.3] + ([-front + 2.5] if length > 9 else []), width)
     return ActorModel(VEHICLE, "truck", merge(parts).fitted(length, width, height), (length, width, height))
 
 
@@ -240,5 +234,5 @@ def _bus(rng: Rng) -> ActorModel:
             box([0.12, 0.05, eaves - belt], [x, s * (width / 2 - 0.03), (belt + eaves) / 2], Material.PAINT)
             for s in (-1, 1)
         ]
-    parts += _wheels(length, width, [length / 2 - 2.6, -length / 2 + 3.0], 0.48)
+    parts += _heavy_wheels([length / 2 - 2.6, -length / 2 + 3.0], width)
     return ActorModel(VEHICLE, "bus", merge(parts).fitted(length, width, height), (length, width, height))
