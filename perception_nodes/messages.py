@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -78,10 +79,9 @@ def decode_ids(message: Detection3DArray) -> tuple[str, ...]:
 
 def encode_box(box: NDArray[np.floating]) -> BoundingBox3D:
     """Box (7,) x y z l w h yaw as a message: its centre, its heading about +z, its size l w h."""
-    x, y, z, length, width, height, yaw = box.tolist()
-    heading = Quaternion(x=0.0, y=0.0, z=float(np.sin(yaw / 2)), w=float(np.cos(yaw / 2)))
-    centre = Pose(position=Point(x=x, y=y, z=z), orientation=heading)
-    return BoundingBox3D(center=centre, size=Vector3(x=length, y=width, z=height))
+    message = BoundingBox3D()
+    _fill(message, box)
+    return message
 
 
 def decode_box(message: BoundingBox3D) -> NDArray[np.float64]:
@@ -131,10 +131,19 @@ def _transform(position: Point | Vector3, rotation: Quaternion) -> se3.Matrix:
 
 
 def _detection(header: Header, box: NDArray[np.floating], score: float, name: str, id_: int | str) -> Detection3D:
-    bounds = encode_box(box)
-    hypothesis = ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(class_id=name, score=score))
-    hypothesis.pose.pose = bounds.center
-    return Detection3D(header=header, results=[hypothesis], bbox=bounds, id=str(id_))
+    """Filled in place: a constructor that is given its parts builds their defaults all the same."""
+    detection, hypothesis = Detection3D(), ObjectHypothesisWithPose()
+    detection.header, detection.id, detection.results = header, str(id_), [hypothesis]
+    _fill(detection.bbox, box)
+    hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = name, score
+    hypothesis.pose.pose = detection.bbox.center
+    return detection
+
+
+def _fill(message: BoundingBox3D, box: NDArray[np.floating]) -> None:
+    position, heading, size = message.center.position, message.center.orientation, message.size
+    position.x, position.y, position.z, size.x, size.y, size.z, yaw = box.tolist()
+    heading.z, heading.w = math.sin(yaw / 2), math.cos(yaw / 2)
 
 
 def _best_hypothesis(detection: Detection3D) -> ObjectHypothesis:
