@@ -11,6 +11,11 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
+HEIGHT_STEPS = 256  # of the grid's height, for sorting
+GHOST_BLOCK = 10  # cells along the side of a block
+GHOST_SHARE = 0.05  # of a block's points may be ghosts
+GHOST_DEPTH = 0.6  # m under the rest that makes a ghost
+
 
 @dataclass(frozen=True)
 class PillarGrid:
@@ -75,17 +80,34 @@ class Pillars:
 
 
 def group_into_pillars(points: Floats, grid: PillarGrid) -> Pillars:
-    """Sort an (N, 4) cloud into pillars; points outside the grid and non-finite ones are left out."""
+    """Sort an (N, 4) cloud into pillars; points outside the grid, non-finite ones and ghosts are left out."""
     points = np.compress(grid.inside(points), points, axis=0)
     cells = grid.cells(points)
-    height = ((points[:, 2] - grid.z_low) * (255 / (grid.z_high - grid.z_low))).astype(np.int32)
-    order = np.argsort(cells * 256 + height)
+    height = ((points[:, 2] - grid.z_low) * (HEIGHT_STEPS / (grid.z_high - grid.z_low))).astype(np.int32)
+    real = ~is_ghost(cells, height, grid)
+    points, cells, height = np.compress(real, points, axis=0), cells[real], height[real]
+    order = np.argsort(cells * HEIGHT_STEPS + height)
     cells = np.take(cells, order)
     first = np.flatnonzero(np.diff(cells, prepend=-1))
     counts = np.diff(first, append=len(cells))
     return Pillars(
         np.take(points, order, axis=0), cells[first].astype(np.int64), first.astype(np.int64), counts.astype(np.int64)
     )
+
+
+def is_ghost(cells: npt.NDArray[np.int32], height: npt.NDArray[np.int32], grid: PillarGrid) -> npt.NDArray[np.bool_]:
+    """Which points lie far below nearly all others of their block of `GHOST_BLOCK` squared cells -> (N,).
+
+    Mirrored by a car's body, a beam travels on to the road and the return is placed metres under it. Few such points
+    spoil every height measured from the ground. cells, height (N,): cell index and height in steps above z_low.
+    """
+    blocks = -(-grid.size // GHOST_BLOCK)
+    block = cells // grid.size // GHOST_BLOCK * blocks + cells % grid.size // GHOST_BLOCK
+    counts = np.bincount(block * HEIGHT_STEPS + height, minlength=blocks * blocks * HEIGHT_STEPS)
+    below = np.cumsum(counts.reshape(-1, HEIGHT_STEPS), axis=1)
+    floor = np.argmax(below > GHOST_SHARE * below[:, -1:], axis=1)
+    margin = int(GHOST_DEPTH * HEIGHT_STEPS / (grid.z_high - grid.z_low))
+    return np.asarray(height < floor[block] - margin)
 
 
 def sample_points(pillars: Pillars, rows: Ints, per_pillar: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
