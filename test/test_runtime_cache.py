@@ -201,3 +201,6 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file_or_none(tmp_path: Pat
 def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PERCEPTION_CACHE", str(tmp_path))
     assert EngineCache().folder == tmp_path / "engines"
+    monkeypatch.delenv("PERCEPTION_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert EngineCache().folder == tmp_path / "perception_nodes" / "engines"

@@ -19,7 +19,7 @@ NORM_MOMENTUM = 0.01
 
 
 class PointLayer(nn.Module):
-    """Linear, batch norm, ReLU on each point."""
+    """Linear, batch norm, ReLU on each point: (P, inputs) -> (P, outputs)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -94,7 +94,10 @@ def _resample(inputs: int, outputs: int, scale: float) -> nn.Sequential:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions with a residual; the first block of a level projects it."""
+    """Two 3 x 3 convolutions with a residual; the first block of a level projects it.
+
+    (B, inputs, H, W) -> (B, outputs, H / stride, W / stride).
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1, project: bool = False) -> None:
         super().__init__()
@@ -138,8 +141,9 @@ class ResidualBevBackbone(nn.Module):
 
 
 class Second(nn.Module):
-    """FlatFormer's bird's-eye backbone: two levels (64 and 128 channels, strides 1 and 2) of four convolutions.
+    """FlatFormer's bird's-eye backbone: two levels of four convolutions.
 
+    (B, inputs, H, W) -> (B, 64, H, W) and (B, 128, H / 2, W / 2).
     Convolutions that keep the shape have a residual, added after the ReLU. The reference notes say "residual" without
     saying where it joins: this placement has no published weights to check it against.
     """

@@ -71,7 +71,7 @@ class SetAttention(nn.Module):
 
 
 class DsvtEncoderLayer(nn.Module):
-    """Set attention with a second residual around it."""
+    """Set attention with a second residual around it; shapes as in `SetAttention.forward`."""
 
     def __init__(self, channels: int, heads: int, feedforward: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class DsvtBlock(nn.Module):
         self.encoder_list = nn.ModuleList(DsvtEncoderLayer(channels, heads, feedforward) for _ in range(2))
 
     def forward(self, x: Tensor, positions: Sequence[Tensor], sets: SetTensors) -> Tensor:
-        """positions: the block's two position embeddings (N, C), one for each layer.
+        """x: (N, C); positions: the block's two position embeddings (N, C), one for each layer. Returns (N, C).
 
         The published weights were trained with the embedding chosen by the layer and not by the windowing of the block
         (a known slip of the reference), so this is what is done here.
