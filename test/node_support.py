@@ -10,11 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-os.environ.setdefault(
-    "FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA?max_msg_size=4MB&sockets_size=4MB&non_blocking=true"
-)
+os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA?max_msg_size=4MB&sockets_size=4MB&non_blocking=true")
 
 import numpy as np
 import pytest
@@ -113,6 +109,11 @@ class Bench:
         status = self.got["diagnostics"][-1].status[0]
         return {v.key: v.value for v in status.values} | {"level": status.level, "message": status.message}
 
+    def was_diagnosed(self, level: bytes, text: str) -> bool:
+        """Whether any report so far had this level and this text in its message; a trouble is told for one second."""
+        reports = [message.status[0] for message in self.got["diagnostics"]]
+        return any(report.level == level and text in report.message for report in reports)
+
     def connect(self) -> None:
         """Publisher and subscriptions of the client; returns when the node has found them."""
         name = self.node.get_fully_qualified_name()
@@ -130,7 +131,7 @@ class Bench:
         wait_for(lambda: self.node.is_wanted("~/detections") and self.node.is_wanted("~/markers"))
 
 
-def wait_for(condition: Callable[[], Any], timeout: float = 15.0) -> None:
+def wait_for(condition: Callable[[], Any], timeout: float = 60.0) -> None:
     """Returns as soon as the condition holds; fails the test when it never does."""
     end = time.monotonic() + timeout
     while not condition():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from node_support import Bench, FakeDetector, context, launch, overrides, wait_for  # noqa: F401
 from rclpy.lifecycle import TransitionCallbackReturn
 
+from perception_models.detection.pipeline import WEIGHTS
 from perception_nodes.detection_node import DetectionNode
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -174,6 +176,27 @@ def test_a_failed_start_is_told_in_the_diagnostics_and_the_node_lives(launch):  
     values = bench.diagnosis()
     assert values["message"] == "configure failed: on purpose"
     assert values["state"] == "unconfigured"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (lambda folder: (folder / "model.onnx").unlink(), "model.onnx"),
+        (lambda folder: (folder / "model.onnx").write_bytes(b"torn"), "model.onnx"),
+        (lambda folder: (folder / "model.yaml").write_text("task: ["), "model.yaml"),
+    ],
+)
+def test_missing_or_torn_weights_fail_the_start_until_they_are_mended(context, tmp_path, spoil, text):  # noqa: F811
+    weights = shutil.copytree(WEIGHTS / "compact", tmp_path / "mine")
+    spoil(weights)
+    given = overrides(autostart=False, variant=str(weights), backend="onnxruntime", threads=1)
+    node = DetectionNode(context=context, parameter_overrides=given)
+    assert node.trigger_configure() == FAILURE
+    assert text in node.transition_error
+    assert node.state == "unconfigured"
+    shutil.copytree(WEIGHTS / "compact", weights, dirs_exist_ok=True)
+    assert node.trigger_configure() == SUCCESS
+    node.destroy_node()
 
 
 class LifecycleClient:

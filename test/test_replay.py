@@ -3,7 +3,6 @@
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from bag_support import STAMP, make_bag, make_scan
 from rosbags.rosbag1 import Writer
 from rosbags.typesys import Stores, get_typestore
 
-os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 pytest.importorskip("vision_msgs", reason="vision_msgs is not generated")
 
@@ -49,7 +47,7 @@ def test_in_lock_step_every_cloud_is_answered_once_in_order(tmp_path: Path) -> N
 def test_clouds_of_full_size_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     source = make_bag(tmp_path / "a.mcap", [make_scan(i, count=120_000) for i in range(15)])
-    measured = replay(source, tmp_path / "out.mcap", timeout=10)
+    measured = replay(source, tmp_path / "out.mcap", timeout=30)
     assert measured.sent == 15 and measured.dropped == 0
 
 
