@@ -152,9 +152,7 @@ def decode_transforms(message: Any) -> list[tuple[str, str, NDArray[np.float64]]
 
 def encode_camera(projection: NDArray[np.float64], width: int, height: int, head: Any) -> Any:
     """sensor_msgs/CameraInfo of a rectified camera: `projection` (3, 4) maps its optical frame to pixels."""
-    region = new_message(
-        "sensor_msgs/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
-    )
+    region = new_message("sensor_msgs/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
     return new_message(
         "sensor_msgs/CameraInfo",
         header=head,

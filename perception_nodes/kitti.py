@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads a drive in KITTI's raw layout (Geiger et al., "Vision meets Robotics", IJRR 2013), and its tracking labels.
 
-    2011_09_26/calib_velo_to_cam.txt, calib_imu_to_velo.txt, calib_cam_to_cam.txt
-    2011_09_26/2011_09_26_drive_0005_sync/velodyne_points/{timestamps.txt, data/NNNNNNNNNN.bin or .klz}
-                                         /oxts/{timestamps.txt, data/NNNNNNNNNN.txt}
-                                         /tracking/label_02_NNNN.txt   (optional: labels of the tracking benchmark)
+2011_09_26/calib_velo_to_cam.txt, calib_imu_to_velo.txt, calib_cam_to_cam.txt
+2011_09_26/2011_09_26_drive_0005_sync/velodyne_points/{timestamps.txt, data/NNNNNNNNNN.bin or .klz}
+                                     /oxts/{timestamps.txt, data/NNNNNNNNNN.txt}
+                                     /tracking/label_02_NNNN.txt   (optional: labels of the tracking benchmark)
 """
 
 import calendar

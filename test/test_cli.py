@@ -98,7 +98,7 @@ def test_evaluate_is_deterministic_and_its_report_stands_alone(tmp_path: Path) -
     page = (tmp_path / "a/report.html").read_text()
     assert page == (tmp_path / "b/report.html").read_text()
     assert page.count("data:image/png;base64,") == 6 and "<svg" in page and "worst: scan" in page
-    assert "src=\"http" not in page and "href=" not in page
+    assert 'src="http' not in page and "href=" not in page
 
 
 @pytest.mark.usefixtures("fake_detector")
