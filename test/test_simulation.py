@@ -191,7 +191,10 @@ def plane_distance(surface: NDArray[np.float64], points: NDArray[np.float64]) ->
 
 
 def test_tracks_move_smoothly(drive: list[LidarFrame]) -> None:
-    """An object keeps its id, label and size, and its speed is below 15 m/s; two looks are at most 0.2 s apart."""
+    """An object keeps its id, label and size, and its place: two looks are at most 0.2 s apart.
+
+    The fastest platoon cruises at 12 m/s, swings by 85 % of that and sways by 2 m/s: below 25 m/s.
+    """
     seen: dict[int, tuple[NDArray[np.float64], int, NDArray[np.float32]]] = {}
     for frame in drive:
         world = frame.boxes[:, :3].astype(np.float64) @ frame.pose[:3, :3].T + frame.pose[:3, 3]
@@ -200,7 +203,7 @@ def test_tracks_move_smoothly(drive: list[LidarFrame]) -> None:
                 before, same_label, size = seen[int(track)]
                 assert label == same_label
                 np.testing.assert_array_equal(box_[3:6], size)
-                assert np.linalg.norm(centre - before) < 3.0
+                assert np.linalg.norm(centre - before) < 25.0 * 0.2
             seen[int(track)] = (centre, int(label), box_[3:6])
     assert len(seen) > 5
 
