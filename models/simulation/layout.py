@@ -9,7 +9,7 @@ from perception_models.simulation.buildings import building
 from perception_models.simulation.ground import Ground, random_line, random_waves
 from perception_models.simulation.plots import PLOTS, Plot
 from perception_models.simulation.scene import Placed
-from perception_models.simulation.scenery import CLUTTER, fence, pole, sign, wall
+from perception_models.simulation.scenery import CLUTTER, bollards, fence, pole, sign, wall
 from perception_models.simulation.shapes import Material
 from perception_models.simulation.street import STYLES, Column, Maker, Row, Street, Style
 from perception_models.simulation.vegetation import hedge, tree
@@ -88,7 +88,11 @@ def _build_block(street: Street, side: int, s0: float, s1: float, parked: bool, 
 
 
 def _furnish(street: Street, side: int, s0: float, s1: float, back: float, rng: Rng) -> None:
-    """Trees, lamp posts, signs and other things along the pavement."""
+    """Trees, lamp posts, signs and other things along the pavement, and often posts along the kerb."""
+    if rng.random() < 0.4:
+        kerb = side * (street.ground.half_width + rng.uniform(0.2, 0.5))
+        for s in np.arange(s0 + 2, s1 - 12, rng.uniform(8, 16)):
+            street.put(bollards(rng), s, kerb, 0.0, rng)
     for s in np.arange(s0 + 2, s1 - 2, rng.uniform(8, 30)):
         makers = street.clutter if rng.random() < 0.3 else (tree, pole, sign)
         d = back - rng.uniform(0.2, 0.5) * street.ground.pavement

@@ -153,14 +153,11 @@ def wheeled_bins(rng: Rng) -> Mesh:
 
 
 def bollards(rng: Rng) -> Mesh:
-    """A row of bollards or short columns."""
-    height, radius, step = rng.uniform(0.5, 1.2), rng.uniform(0.05, 0.2), rng.uniform(1.2, 2.0)
-    return merge(
-        [
-            tube([k * step, 0, 0], [k * step, 0, height], radius, radius, Material.CONCRETE, 6)
-            for k in range(rng.integers(1, 6))
-        ]
-    )
+    """A row of bollards, posts or short columns: as tall as a person's chest, and the commonest thing taken for one."""
+    height, step = rng.uniform(0.5, 1.4), rng.uniform(1.2, 3.0)
+    radius = rng.uniform(0.03, 0.09) if rng.random() < 0.7 else rng.uniform(0.09, 0.2)
+    posts = range(rng.integers(1, 7))
+    return merge([tube([k * step, 0, 0], [k * step, 0, height], radius, radius, Material.CONCRETE, 6) for k in posts])
 
 
 def column(rng: Rng) -> Mesh:
