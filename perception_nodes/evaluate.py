@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from perception_models.classes import CLASSES
 from perception_models.evaluation import detection_report as parts
 from perception_models.evaluation.coverage import ImageCoverage
-from perception_models.evaluation.detection import CLASSES, DetectionMetrics, EvaluationSettings, evaluate_detections
+from perception_models.evaluation.detection import DetectionMetrics, EvaluationSettings, evaluate_detections
 from perception_models.evaluation.latency import LatencyLog
 from perception_models.evaluation.machine import machine
 from perception_models.evaluation.matching import FrameResult, Indices, Mask

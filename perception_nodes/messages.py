@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from std_msgs.msg import Header
 from vision_msgs.msg import BoundingBox3D, Detection3D, Detection3DArray, ObjectHypothesis, ObjectHypothesisWithPose
 
+from perception_models.classes import CLASSES
 from perception_models.detection import Detections
 from perception_models.geometry import se3
 from perception_nodes.errors import InvalidMessage
@@ -36,8 +37,6 @@ __all__ = [
     "encode_transform",
     "require_finite",
 ]
-
-CLASSES = ("vehicle", "pedestrian", "cyclist")
 
 
 def encode_detections(

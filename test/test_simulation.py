@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from perception_models.classes import VEHICLE
 from perception_models.simulation import SENSORS, LidarFrame
 from perception_models.simulation.drive import simulate_drive
-from perception_models.simulation.frame import VEHICLE
 from perception_models.simulation.light import return_probability, signal
 from perception_models.simulation.sampler import FrameSampler
 from perception_models.simulation.scan import Motion, scan

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional
 
-from perception_models.detection.flatformer import MASKED, GroupAttention
+from perception_models.detection.flatformer import GroupAttention
+from perception_models.detection.preprocess import MASKED
 
 
 class SetTensors(NamedTuple):

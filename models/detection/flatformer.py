@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-MASKED = -1e4  # finite, so that a group of padding alone still has a softmax
-
 
 class GroupAttention(nn.Module):
     """Multi-head self-attention within groups; position is added to queries and keys, not to values."""

@@ -33,7 +33,6 @@ def snake_key(coordinates: Ints, window: int, sweep_x: bool) -> Ints:
     within a window."""
     major, minor = (coordinates[:, 1], coordinates[:, 0]) if sweep_x else (coordinates[:, 0], coordinates[:, 1])
     row, column = major // window, minor // window
-    cell_major, cell_minor = (minor % window, major % window) if sweep_x else (minor % window, major % window)
     cell_major, cell_minor = minor % window, major % window
     columns = int(minor.max(initial=0)) // window + 1
     column = np.where(row % 2 == 0, column, columns - 1 - column)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from perception_models.classes import CLASSES
 from perception_models.detection.export import BOUNDS
 from perception_models.detection.official import OfficialDetector
 from perception_models.detection.official_preprocess import (
@@ -14,7 +15,6 @@ from perception_models.detection.official_preprocess import (
     prepare_official,
 )
 from perception_models.detection.onnx_export import export_checked
-from perception_models.detection.settings import CLASSES
 from perception_models.geometry.pillars import Floats
 from perception_models.runtime.describe import describe_model
 from perception_models.runtime.precision import save_samples

@@ -26,7 +26,7 @@ Tensors = dict[str, npt.NDArray[np.generic]]
 
 STATISTICS = 10
 POINT_FEATURES = 8
-MASKED = -1e4
+MASKED = -1e4  # finite, so that a group of padding alone still has a softmax
 
 
 @dataclass(frozen=True)

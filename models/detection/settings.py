@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from perception_models.classes import CLASSES
 from perception_models.geometry.pillars import PillarGrid
-
-CLASSES = ("vehicle", "pedestrian", "cyclist")
 
 
 @dataclass(frozen=True)

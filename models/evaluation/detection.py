@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from perception_models.classes import CLASSES
 from perception_models.evaluation.average_precision import Curve, precision_recall
 from perception_models.evaluation.matching import OVERLAPS, ClassMatches, FrameResult, Judgement
-
-CLASSES = ("vehicle", "pedestrian", "cyclist")
 
 
 @dataclass(frozen=True)

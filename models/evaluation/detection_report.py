@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from perception_models.classes import CLASSES
 from perception_models.evaluation import pictures
-from perception_models.evaluation.detection import CLASSES, DetectionMetrics, EvaluationSettings, Outcome
+from perception_models.evaluation.detection import DetectionMetrics, EvaluationSettings, Outcome
 from perception_models.evaluation.matching import FrameResult
 from perception_models.evaluation.report import Plot, Table
 from perception_models.geometry.boxes import Floats

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from perception_models.classes import PEDESTRIAN, VEHICLE
 from perception_models.simulation.actors import ActorModel
-from perception_models.simulation.frame import PEDESTRIAN, VEHICLE
 from perception_models.simulation.obj import cluster, read_obj
 from perception_models.simulation.shapes import Mesh
 from perception_models.user_cache import user_cache

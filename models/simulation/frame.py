@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-VEHICLE, PEDESTRIAN, CYCLIST = 0, 1, 2
-
 
 @dataclass(frozen=True)
 class LidarFrame:

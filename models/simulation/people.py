@@ -4,8 +4,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from perception_models.classes import CYCLIST, PEDESTRIAN
 from perception_models.simulation.actors import ActorModel
-from perception_models.simulation.frame import CYCLIST, PEDESTRIAN
 from perception_models.simulation.shapes import Material, Mesh, box, ellipsoid, merge, tube
 
 Rng = np.random.Generator

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from perception_models.classes import CYCLIST, PEDESTRIAN, VEHICLE
 from perception_models.simulation.actors import ActorModel
-from perception_models.simulation.frame import CYCLIST, PEDESTRIAN, VEHICLE
 from perception_models.simulation.routes import (
     Cruise,
     Mover,

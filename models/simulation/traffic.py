@@ -7,10 +7,10 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from perception_models.classes import CYCLIST, PEDESTRIAN, VEHICLE
 from perception_models.geometry import se3
 from perception_models.simulation.actors import Actor, ActorModel
 from perception_models.simulation.assets import NO_ASSETS, Assets
-from perception_models.simulation.frame import CYCLIST, PEDESTRIAN, VEHICLE
 from perception_models.simulation.people import random_cyclist, random_pedestrian
 from perception_models.simulation.street import Column, Row, Street
 from perception_models.simulation.vehicles import random_vehicle

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from perception_models.classes import VEHICLE
 from perception_models.simulation.actors import ActorModel
 from perception_models.simulation.bodywork import CarForm, car, wheels
-from perception_models.simulation.frame import VEHICLE
 from perception_models.simulation.shapes import Material, Mesh, box, merge
 
 Rng = np.random.Generator

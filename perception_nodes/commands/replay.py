@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _parameters(arguments: argparse.Namespace) -> dict[str, object]:
-    from perception_models.evaluation.detection import CLASSES
+    from perception_models.classes import CLASSES
 
     thresholds = {f"score_threshold.{name}": arguments.score_threshold for name in CLASSES}
     engine = {"variant": arguments.variant, "backend": arguments.backend, "threads": arguments.threads or 0}

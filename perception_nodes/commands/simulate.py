@@ -56,7 +56,7 @@ def scans(seed: int, seconds: float, sensor: str) -> "Iterator[Scan]":
 
 
 def _scan(frame: "LidarFrame") -> "Scan":
-    from perception_models.evaluation.detection import CLASSES
+    from perception_models.classes import CLASSES
     from perception_nodes.bag_messages import Objects
     from perception_nodes.scans import Scan
 
