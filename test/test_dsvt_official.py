@@ -29,7 +29,7 @@ from perception_models.detection.official_preprocess import (  # noqa: E402
     Tensors,
     prepare_official,
 )
-from perception_models.detection.onnx_export import parity, write_onnx  # noqa: E402
+from perception_models.onnx_export import parity, write_onnx  # noqa: E402
 
 torch.set_num_threads(1)
 FACTS = Path(__file__).parent / "keys"

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from perception_models.detection.network import INPUTS, OUTPUTS, CompactDetector, DeployedDetector
-from perception_models.detection.onnx_export import export_checked
 from perception_models.detection.preprocess import prepare
 from perception_models.detection.settings import DetectionSettings
+from perception_models.onnx_export import export_checked
 from perception_models.runtime.describe import describe_model
 from perception_models.runtime.precision import save_samples
 from perception_models.simulation.drive import simulate_drive

@@ -14,8 +14,8 @@ from perception_models.detection.official_preprocess import (
     OfficialSettings,
     prepare_official,
 )
-from perception_models.detection.onnx_export import export_checked
 from perception_models.geometry.pillars import Floats
+from perception_models.onnx_export import export_checked
 from perception_models.runtime.describe import describe_model
 from perception_models.runtime.precision import save_samples
 
