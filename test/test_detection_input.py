@@ -48,6 +48,17 @@ def test_non_finite_and_far_points_are_left_out() -> None:
     assert len(group_into_pillars(broken, SMALL.grid).points) == len(group_into_pillars(points, SMALL.grid).points)
 
 
+def test_ghosts_metres_under_the_road_are_left_out_and_slopes_stay() -> None:
+    rng = np.random.default_rng(5)
+    road = rng.uniform([-12, -12, 0, 0], [12, 12, 0, 1], (20000, 4)).astype(np.float32)
+    road[:, 2] = 0.15 * road[:, 0] - 1.5
+    car = rng.uniform([2, 2, -0.5, 0], [6, 4, 0.9, 1], (5000, 4)).astype(np.float32)
+    ghosts = rng.uniform([2, 2, -4.9, 0], [6, 4, -3.0, 1], (40, 4)).astype(np.float32)
+    kept = group_into_pillars(np.concatenate([road, car, ghosts]), SMALL.grid).points
+    assert len(kept) == len(road) + len(car)
+    assert (kept[:, 2] > 0.15 * kept[:, 0] - 1.6).all()
+
+
 def test_local_ground_is_the_lowest_point_of_the_neighbourhood() -> None:
     pillars = group_into_pillars(cloud(800), SMALL.grid)
     size = SMALL.grid.size
