@@ -18,6 +18,7 @@ from perception_nodes import cli
 from perception_nodes import replay as replay_module
 from perception_nodes.bag_messages import decode_objects
 from perception_nodes.bags import DETECTIONS, BadBag, BagReader
+from perception_nodes.node_process import TRANSPORT
 from perception_nodes.replay import replay
 from perception_nodes.replay_client import ReplayError
 from perception_nodes.scans import ScanBag
@@ -25,6 +26,9 @@ from perception_nodes.scans import ScanBag
 
 @pytest.fixture(autouse=True)
 def fake_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A replay sets these two for its whole process; set here, they are given back to the tests that follow.
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+    monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", TRANSPORT)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.setattr(replay_module, "MODULE", "fake_detection_node")
 
