@@ -27,8 +27,8 @@ class DetectionSettings:
     group: int = 64
     window: int = 12
     stride: int = 2  # of the output map, in pillars
-    heat_power: tuple[float, ...] = (0.5, 0.5, 0.5)  # score = heat ** heat_power * iou ** iou_power, by class
-    iou_power: tuple[float, ...] = (0.5, 0.5, 0.5)
+    heat_power: tuple[float, ...] = (0.5, 0.5, 1.0)  # score = heat ** heat_power * iou ** iou_power, by class
+    iou_power: tuple[float, ...] = (0.5, 0.5, 0.0)
     nms_iou: tuple[float, ...] = (0.2, 0.2, 0.2)
     official: str = ""  # a published detector that brings input tensors of its own, see official_preprocess.OFFICIAL
     max_pillars: int = 22528
