@@ -9,6 +9,7 @@ import pytest
 
 from perception_models.detection import Detector
 from perception_models.geometry.boxes import iou_bev, points_in_boxes
+from perception_models.runtime import BadWeights
 from perception_models.simulation import LidarFrame
 from perception_models.simulation.drive import simulate_drive
 from perception_nodes.kitti import KittiDrive
@@ -67,6 +68,11 @@ def test_threads_scores_and_timing_are_as_asked(frames: list[LidarFrame]) -> Non
     found = strict.detect(frames[0].points)
     assert (found.labels == 0).all() and (found.scores >= 0.6).all()
     assert set(strict.timing) == {"preprocess", "inference", "postprocess"} and strict.overflow == 0
+
+
+def test_an_unknown_variant_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(BadWeights, match="variants here: compact"):
+        Detector.load("nosuch")
 
 
 def test_unseen_simulated_vehicles_are_found(detector: Detector, frames: list[LidarFrame]) -> None:

@@ -59,8 +59,8 @@ class Detector:
         the
         lower score goes (the model's own if None).
         """
-        named = WEIGHTS / variant
-        weights = named if named.is_dir() else Path(variant)
+        named, folder = WEIGHTS / variant, Path(variant)
+        weights = folder if folder.is_dir() and not named.is_dir() else named
         engine = load_engine(weights, backend=backend, precision=precision, threads=threads)
         settings = DetectionSettings.from_dict(engine.facts.settings)
         return Detector(engine, settings, Thresholds(score_threshold, nms_iou))

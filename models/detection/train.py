@@ -150,7 +150,7 @@ class Log:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of the recipe."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="perception train detection", description=__doc__)
     parser.add_argument(
         "folder", type=Path, help="where checkpoint.pt and log.jsonl go; an existing checkpoint is resumed"
     )
