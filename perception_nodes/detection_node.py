@@ -37,13 +37,13 @@ class DetectionParameters(Parameters):
     )
     threads: int = parameter(0, "threads of the engine on the CPU; 0 lets it choose", low=0, high=256, fixed=True)
     score_vehicle: float = parameter(
-        0.3, "vehicles below are not published", low=0.0, high=1.0, name="score_threshold.vehicle"
+        0.5, "vehicles below are not published", low=0.0, high=1.0, name="score_threshold.vehicle"
     )
     score_pedestrian: float = parameter(
-        0.3, "pedestrians below are not published", low=0.0, high=1.0, name="score_threshold.pedestrian"
+        0.5, "pedestrians below are not published", low=0.0, high=1.0, name="score_threshold.pedestrian"
     )
     score_cyclist: float = parameter(
-        0.3, "cyclists below are not published", low=0.0, high=1.0, name="score_threshold.cyclist"
+        0.5, "cyclists below are not published", low=0.0, high=1.0, name="score_threshold.cyclist"
     )
     intensity_scale: float = parameter(
         0.0, "intensity that means full reflection; 0 chooses by datatype and values", low=0.0, high=65535.0

@@ -49,7 +49,7 @@ class Detector:
         backend: str = "auto",
         threads: int | None = None,
         precision: str = "fp32",
-        score_threshold: float | tuple[float, ...] = 0.3,
+        score_threshold: float | tuple[float, ...] = 0.5,
         nms_iou: float | tuple[float, ...] | None = None,
     ) -> Detector:
         """Load a variant's weights: a folder name under `weights/`, or a path to a folder with model.onnx and

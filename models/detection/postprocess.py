@@ -25,7 +25,7 @@ class Thresholds:
     No nms_iou: the model's own.
     """
 
-    score: float | tuple[float, ...] = 0.3
+    score: float | tuple[float, ...] = 0.5
     nms_iou: float | tuple[float, ...] | None = None
 
 
