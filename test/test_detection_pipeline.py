@@ -62,7 +62,7 @@ def test_the_order_of_points_hardly_changes_the_boxes(detector: Detector, frames
     sure = clean.boxes[clean.scores > 0.6]
     # Which of a full pillar's points at equal height are kept does depend on their order.
     overlap = iou_bev(sure, shuffled.boxes).max(axis=1)
-    assert len(sure) > 3 and (overlap > 0.8).all() and np.median(overlap) > 0.98
+    assert len(sure) > 3 and (overlap > 0.5).all() and np.median(overlap) > 0.98
 
 
 def test_threads_scores_and_timing_are_as_asked(frames: list[LidarFrame]) -> None:
