@@ -44,7 +44,7 @@ ROS = [
 ]
 WORKSHOP = ["onnxscript", "torch"]
 TENSORRT = [f"tensorrt-rtx-cu12; {X86}"]
-TEST = ["mypy", "pytest>=8.2,<9", "ruff", "types-PyYAML"]
+TEST = ["mypy", "psutil", "pytest>=8.2,<9", "ruff", "types-PyYAML"]
 
 setup(
     name=NAME,
