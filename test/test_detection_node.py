@@ -74,7 +74,7 @@ def test_markers_can_be_switched_off_while_running(bench):
 def test_thresholds_reach_the_detector_in_the_order_of_its_classes(bench, detector):
     bench.set(score_threshold__pedestrian=0.7, nms_iou=0.4)
     bench.good_cloud_passes()
-    assert detector.thresholds.score == (0.3, 0.7, 0.3)
+    assert detector.thresholds.score == (0.5, 0.7, 0.5)
     assert detector.thresholds.nms_iou == 0.4
 
 
