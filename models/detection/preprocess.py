@@ -62,8 +62,8 @@ def prepare(points: Floats, settings: DetectionSettings, pad_to_capacity: bool =
     chosen, tokens, overflow = _tokens_first(pillars, pillars.highest - ground, settings)
     rows = _arrange(chosen, tokens, settings, pad_to_capacity)
     # Both halves are numpy on large arrays, which frees the interpreter: two cores share them.
-    with ThreadPoolExecutor(1) as helper:
-        of_tokens = helper.submit(_token_tensors, pillars, ground, rows, settings)
+    with ThreadPoolExecutor(1) as other_core:
+        of_tokens = other_core.submit(_token_tensors, pillars, ground, rows, settings)
         tensors = _pillar_tensors(pillars, ground, rows, settings)
         return NetworkInput({**tensors, **of_tokens.result()}, overflow)
 
