@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_models.detection.settings import DetectionSettings
+from perception_models.geometry.boxes import wrap_angle
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -38,6 +39,5 @@ def decode(code: Floats, centres: Floats, settings: DetectionSettings) -> Floats
     size = np.exp(np.clip(code[:, 3:6], -3, 4))
     axis = np.arctan2(code[:, 6], code[:, 7]) / 2
     backwards = np.cos(axis) * code[:, 9] + np.sin(axis) * code[:, 8] < 0
-    yaw = np.where(backwards, axis + np.pi, axis)
-    yaw = (yaw + np.pi) % (2 * np.pi) - np.pi
+    yaw = wrap_angle(np.where(backwards, axis + np.pi, axis))
     return np.concatenate([xy, code[:, 2:3], size, yaw[:, None]], axis=1).astype(np.float32)

@@ -85,7 +85,7 @@ def prepare_official(points: Floats, settings: OfficialSettings, pad_to_capacity
     """
     pillars, overflow = _within_capacity(group_into_pillars(points, settings.grid), settings)
     tensors = _pillar_tensors(pillars, settings, pad_to_capacity)
-    cells = np.stack([pillars.cells % settings.grid.size, pillars.cells // settings.grid.size], axis=1)
+    cells = settings.grid.coordinates(pillars.cells)
     rows = len(tensors["pillar_first"])
     if isinstance(settings, DsvtSettings):
         for number in range(2):

@@ -90,8 +90,7 @@ def _pillar_tensors(pillars: Pillars, ground: Floats, rows: _Rows, settings: Det
 def _token_tensors(pillars: Pillars, ground: Floats, rows: _Rows, settings: DetectionSettings) -> Tensors:
     tokens, padded = rows.pillars[: rows.tokens], rows.padded_tokens
     sampled, mask = _token_points(pillars, ground, tokens, settings)
-    cells = pillars.cells[tokens]
-    coordinates = np.stack([cells % settings.grid.size, cells // settings.grid.size], axis=1)
+    coordinates = settings.grid.coordinates(pillars.cells[tokens])
     groups = flatten_windows(coordinates, settings.window, padded)
     return {
         "points": _pad_rows(sampled, padded),

@@ -47,10 +47,13 @@ class PillarGrid:
         last = self.size - 1
         return np.minimum(row, last) * self.size + np.minimum(column, last)
 
+    def coordinates(self, cells: npt.NDArray[np.integer]) -> Ints:
+        """Column (along x) and row (along y) of cell indices (P,) -> (P, 2)."""
+        return np.stack([cells % self.size, cells // self.size], axis=1).astype(np.int64)
+
     def centres(self, cells: npt.NDArray[np.integer]) -> Floats:
         """Centres x, y (m) of cell indices (P,) -> (P, 2)."""
-        column, row = cells % self.size, cells // self.size
-        return (np.stack([column, row], axis=1).astype(np.float32) + 0.5) * self.cell - self.extent
+        return (self.coordinates(cells).astype(np.float32) + 0.5) * self.cell - self.extent
 
 
 @dataclass(frozen=True)
