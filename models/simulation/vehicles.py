@@ -3,7 +3,7 @@
 
 Sizes follow the makers' figures for European cars of the 1990s to today, without mirrors. Shares follow the mix on
 European roads: a third are minis and superminis. Means come near those published for KITTI's cars (3.9 x 1.6 x 1.56 m)
-and vans (5.0 x 1.9 x 2.2 m) in PointPillars' and SECOND's settings.
+and vans (5.0 x 1.9 x 2.2 m) in detectors' settings.
 """
 
 from dataclasses import dataclass
