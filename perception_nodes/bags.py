@@ -7,6 +7,8 @@ A bag of this package holds (frames and names as REP-105; `base_link` carries th
   /ground_truth/odometry           Odometry odom -> base_link
   /ground_truth/coverage           CameraInfo, once: the truth covers what this camera sees. Absent: it covers all
   /ground_truth/ignored_regions    Detection2DArray: rectangles in that camera's image where the truth is silent
+  /camera/image, /camera/depth     Image in colour, and of metric depth registered to it, with one stamp
+  /camera/camera_info              CameraInfo of both
   /tf, /tf_static                  odom -> base_link; base_link -> lidar -> camera
 An object whose class is none of the detector's marks a place where the truth is silent, by convention `ignore`.
 """
@@ -25,7 +27,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from perception_nodes.bag_types import bag_types
 
 POINTS = "/points"
-DETECTIONS = "/detections"
+IMAGE, DEPTH, CAMERA_INFO = "/camera/image", "/camera/depth", "/camera/camera_info"
+DETECTIONS, ODOMETRY, POSE = "/detections", "/odometry", "/pose"  # what replayed nodes answered
 TRUTH_DETECTIONS = "/ground_truth/detections"
 TRUTH_ODOMETRY = "/ground_truth/odometry"
 TRUTH_COVERAGE = "/ground_truth/coverage"
@@ -151,8 +154,15 @@ class BagReader:
 
     def cloud_topic(self, wanted: str | None = None) -> str:
         """Topic of the clouds: the one wanted, else /points, else the only cloud in the bag. Raises BadBag."""
-        clouds = sorted(topic for topic, kind in self.types.items() if kind == "sensor_msgs/msg/PointCloud2")
-        choice = wanted or (POINTS if POINTS in clouds or len(clouds) != 1 else clouds[0])
-        if choice not in clouds:
-            raise BadBag(f"{self._path} has no cloud on {choice}; its clouds are: {', '.join(clouds) or 'none'}")
+        return self._topic("cloud", "sensor_msgs/msg/PointCloud2", POINTS, wanted)
+
+    def image_topic(self, wanted: str | None = None) -> str:
+        """Topic of the images: the one wanted, else /camera/image, else the only image in the bag. Raises BadBag."""
+        return self._topic("image", "sensor_msgs/msg/Image", IMAGE, wanted)
+
+    def _topic(self, what: str, kind: str, usual: str, wanted: str | None) -> str:
+        found = sorted(topic for topic, one in self.types.items() if one == kind)
+        choice = wanted or (usual if usual in found or len(found) != 1 else found[0])
+        if choice not in found:
+            raise BadBag(f"{self._path} has no {what} on {choice}; its {what}s are: {', '.join(found) or 'none'}")
         return choice
