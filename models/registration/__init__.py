@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Registration: the pose of one cloud of points in another, from nothing."""
