@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a bag's clouds to the genuine detection node, another process beyond DDS, and records its answers."""
+"""Plays a bag to a genuine node, another process beyond DDS, and records its answers."""
 
 import struct
 import time
@@ -9,13 +9,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from perception_nodes import bags
 from perception_nodes.bag_types import bag_types
 from perception_nodes.bags import BagReader, BagWriter, RawMessage
 from perception_nodes.node_process import NodeProcess, use_fast_transport
-from perception_nodes.replay_client import MODULE, DetectionClient, ReplayError
+from perception_nodes.played import DETECTION, Played
+from perception_nodes.replay_client import NodeClient, ReplayError
 
-DETECTIONS_TYPE = "vision_msgs/msg/Detection3DArray"
 START_TIMEOUT = 120.0  # s, for a first build of engines too
 DRAIN = 2.0  # s that a real-time replay waits for late answers
 # Transforms go out this long (ns) before their turn in lock-step: one that follows its cloud would come too late.
@@ -26,9 +25,9 @@ Watch = Callable[[Iterable[RawMessage], int], Iterable[RawMessage]]
 
 @dataclass
 class Replay:
-    """What a replay measured: milliseconds from sending a cloud to having its detections, by stamp; MB; seconds.
+    """What a replay measured: milliseconds from sending a message to having its answer, by stamp; MB; seconds.
 
-    `stages` are the milliseconds that the node reports of itself, `complaint` is the last that it said of a cloud.
+    `stages` are the milliseconds that the node reports of itself, `complaint` is the last that it said of a message.
     """
 
     sent: int = 0
@@ -40,22 +39,23 @@ class Replay:
 
     @property
     def dropped(self) -> int:
-        """Clouds without an answer."""
+        """Messages without an answer."""
         return self.sent - len(self.latencies)
 
 
 def replay(
     source: Path,
     target: Path,
+    played: Played = DETECTION,
     rate: float | None = None,
     topic: str | None = None,
     parameters: Mapping[str, object] | None = None,
     timeout: float = 30.0,
     watch: Watch = lambda messages, _: messages,
 ) -> Replay:
-    """Play the bag `source` to a detection node; write its messages and the detections to the bag `target`.
+    """Play the bag `source` to a node; write its messages and the node's answers to the bag `target`.
 
-    rate: None sends each cloud when the last is answered; else messages keep their own pace times `rate`, and what the
+    rate: None sends each message when the last is answered; else they keep their own pace times `rate`, and what the
     node cannot take is dropped. parameters: ROS parameters of the node. timeout: longest wait for an answer, seconds.
     watch: wraps the messages, given their number, to show progress.
 
@@ -65,11 +65,12 @@ def replay(
     with ExitStack() as stack:
         bag = stack.enter_context(BagReader(source))
         bag.require_ros2()
-        topics = [name for name, kind in bag.types.items() if kind in bag_types().fielddefs and name != bags.DETECTIONS]
-        session = Session(bag.cloud_topic(topic), stack.enter_context(BagWriter(target)), timeout)
-        # Best effort, as on a robot, loses clouds now and then; in lock-step none may be lost.
+        topics = [name for name, kind in bag.types.items() if kind in bag_types().fielddefs and name != played.record]
+        session = Session(played, played.source(bag, topic), stack.enter_context(BagWriter(target)), timeout)
+        # Best effort, as on a robot, loses messages now and then; in lock-step none may be lost.
         given = {"reliable_input": rate is None, **(parameters or {})}
-        session.start(stack, NodeProcess(MODULE, given, target.with_suffix(".node.log")), "target_frame" in given)
+        node = NodeProcess(played.module, given, target.with_suffix(".node.log"))
+        session.start(stack, node, "target_frame" in given)
         messages = watch(bag.raw(topics), sum(bag.count(name) for name in topics))
         if rate is None:
             session.play_in_step(messages)
@@ -81,23 +82,24 @@ def replay(
 class Session:
     """One node and one bag being written."""
 
-    def __init__(self, topic: str, out: BagWriter, timeout: float) -> None:
-        self._topic, self._out, self._timeout = topic, out, timeout
+    def __init__(self, played: Played, topic: str, out: BagWriter, timeout: float) -> None:
+        self._played, self._topic, self._out, self._timeout = played, topic, out, timeout
         self._result = Replay()
         self._sent: dict[int, float] = {}
 
     def start(self, stack: ExitStack, node: NodeProcess, with_transforms: bool) -> None:
         """Start the node and connect to it; both end with the stack."""
         began = time.monotonic()
-        self._client = stack.enter_context(DetectionClient())
+        self._client = stack.enter_context(NodeClient(self._played))
         self._node = stack.enter_context(node)
         self._client.connect(self._node, START_TIMEOUT, with_transforms)
         self._result.start_seconds = time.monotonic() - began
 
     def play_in_step(self, messages: Iterable[RawMessage]) -> None:
-        """Send each cloud when the one before is answered or refused: nothing is dropped, however slow the node."""
+        """Send each message when the one before is answered or refused: nothing is dropped, however slow the node."""
         for message in self._transforms_ahead(messages):
             self._out.write_raw(message)
+            self._client.send_beside(message)
             if message.topic == self._topic:
                 self._wait_for(self._send(message))
 
@@ -108,6 +110,7 @@ class Session:
             first = message.stamp if first is None else first
             time.sleep(max(0.0, start + (message.stamp - first) / 1e9 / rate - time.perf_counter()))
             self._client.send_transforms(message)
+            self._client.send_beside(message)
             self._out.write_raw(message)
             if message.topic == self._topic:
                 self._send(message)
@@ -134,21 +137,21 @@ class Session:
                 yield waiting.popleft()
         yield from waiting
 
-    def _send(self, cloud: RawMessage) -> int:
-        """Send a cloud and give its stamp."""
-        stamp = header_stamp(cloud.data)
-        self._sent[stamp] = self._client.send_cloud(cloud)
+    def _send(self, message: RawMessage) -> int:
+        """Send a message and give its stamp."""
+        stamp = header_stamp(message.data)
+        self._sent[stamp] = self._client.send(message)
         self._result.sent += 1
         return stamp
 
     def _wait_for(self, stamp: int) -> None:
-        """Wait until a cloud is answered, or the node reports one more cloud that it refused."""
+        """Wait until a message is answered, or the node reports one more that it refused."""
         refused = self._result.dropped - 1
         end = time.monotonic() + self._timeout
         while stamp not in self._result.latencies and self._client.refused <= refused:
             if time.monotonic() > end:
                 raise ReplayError(
-                    f"no answer to the cloud at {stamp / 1e9:.3f} within {self._timeout:g} s; "
+                    f"no answer to the message at {stamp / 1e9:.3f} within {self._timeout:g} s; "
                     f"the end of {self._node.log}:\n{self._node.last_words()}"
                 )
             self._collect(wait=0.2)
@@ -160,7 +163,7 @@ class Session:
             stamp = header_stamp(answer.data)
             if stamp in self._sent:
                 self._result.latencies[stamp] = 1e3 * (answer.received - self._sent[stamp])
-                self._out.write_raw(RawMessage(bags.DETECTIONS, DETECTIONS_TYPE, stamp, answer.data))
+                self._out.write_raw(RawMessage(self._played.record, self._played.answer_type, stamp, answer.data))
 
 
 def header_stamp(data: bytes) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The robot's side of a replay: sends clouds and transforms to the detection node, hears its answers and its health."""
+"""The robot's side of a replay: sends a node its messages and transforms, hears its answers and its health."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from typing import NamedTuple
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
-from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
-from vision_msgs.msg import Detection3DArray
 
 from perception_nodes import bags
 from perception_nodes.bags import RawMessage
 from perception_nodes.executors import BackgroundExecutor
 from perception_nodes.node_process import NodeProcess
+from perception_nodes.played import Played
 from perception_nodes.transforms import DYNAMIC, STATIC
 
-MODULE, NAME = "perception_nodes.detection_node", "detection_node"
 REPORT_PERIOD = 3.0  # s; the node reports every second
 
 
@@ -31,36 +29,43 @@ class ReplayError(RuntimeError):
 
 
 class Answer(NamedTuple):
-    """Serialized detections, and when they came, on the clock of `time.perf_counter`."""
+    """A serialized answer, and when they came, on the clock of `time.perf_counter`."""
 
     data: bytes
     received: float
 
 
-class DetectionClient:
-    """One ROS node in a context of its own; a context manager.
+class NodeClient:
+    """One ROS node in a context of its own, opposite to the node played to; a context manager.
 
-    `refused` counts the clouds that the node took without an answer, `complaint` is its last word on that, `stages`
+    `refused` counts the messages that the node took without an answer, `complaint` is its last word on that, `stages`
     the milliseconds (p50_ms, p95_ms, p99_ms) of each stage of its work over its last messages.
     """
 
-    def __enter__(self) -> DetectionClient:
+    def __init__(self, played: Played) -> None:
+        self._played = played
+
+    def __enter__(self) -> NodeClient:
         self._context = rclpy.Context()
         rclpy.init(context=self._context)
         self._node = Node("perception_replay", context=self._context)
         self._answers: queue.Queue[Answer] = queue.Queue()
         self.refused, self.complaint, self._failure = 0, "", ""
         self.stages: dict[str, dict[str, float]] = {}
-        self._senders = {
-            bags.TF: self._node.create_publisher(TFMessage, "/tf", DYNAMIC),
-            bags.TF_STATIC: self._node.create_publisher(TFMessage, "/tf_static", STATIC),
+        played, name = self._played, self._played.name
+        qos = {bags.TF: DYNAMIC, bags.TF_STATIC: STATIC}
+        self._transforms = {
+            topic: self._node.create_publisher(TFMessage, topic, qos[topic]) for topic in played.transforms
         }
-        self._clouds = self._node.create_publisher(PointCloud2, f"/{NAME}/points", 1)
-        self._node.create_subscription(Detection3DArray, f"/{NAME}/detections", self._take, 10, raw=True)
+        self._beside = {
+            source: self._node.create_publisher(kind, f"/{name}/{topic}", 1) for source, topic, kind in played.beside
+        }
+        self._input = self._node.create_publisher(played.kind, f"/{name}/{played.input}", 1)
+        self._node.create_subscription(played.answer_kind, f"/{name}/{played.answer}", self._take, 10, raw=True)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._take_health, 10)
-        # Made after the detections' subscription: who reaches this one has found that one.
+        # Made after the answers' subscription: who reaches this one has found that one.
         self._heard = threading.Event()
-        self._node.create_subscription(DiagnosticArray, f"/{NAME}/timing", self._take_timing, 10)
+        self._node.create_subscription(DiagnosticArray, f"/{name}/timing", self._take_timing, 10)
         self._executor = BackgroundExecutor(self._node, "replay")
         return self
 
@@ -74,7 +79,7 @@ class DetectionClient:
 
     def _take_health(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            if status.name == f"/{NAME}":
+            if status.name == f"/{self._played.name}":
                 values = {value.key: value.value for value in status.values}
                 self.complaint = values["last_error"]
                 self.refused = sum(int(values[key]) for key in ("rejected", "no_result"))
@@ -87,33 +92,38 @@ class DetectionClient:
 
     def connect(self, node: NodeProcess, timeout: float, with_transforms: bool) -> None:
         """Wait until the node listens and reaches this side. Raises ReplayError where it does not, or another does."""
-        end = time.monotonic() + timeout
-        awaited = [self._clouds, *(self._senders.values() if with_transforms else ())]
+        end, name = time.monotonic() + timeout, self._played.name
+        awaited = [self._input, *self._beside.values(), *(self._transforms.values() if with_transforms else ())]
         while not (self._heard.is_set() and all(sender.get_subscription_count() for sender in awaited)):
             self.check(node)
             if time.monotonic() > end:
-                raise ReplayError(f"{NAME} was not active after {timeout:g} s; see {node.log}:\n{node.last_words()}")
+                raise ReplayError(f"{name} was not active after {timeout:g} s; see {node.log}:\n{node.last_words()}")
             time.sleep(0.02)
-        if self._clouds.get_subscription_count() > 1:
-            raise ReplayError(f"another {NAME} runs in this ROS domain; stop it, or set ROS_DOMAIN_ID to a free number")
+        if self._input.get_subscription_count() > 1:
+            raise ReplayError(f"another {name} runs in this ROS domain; stop it, or set ROS_DOMAIN_ID to a free number")
 
     def check(self, node: NodeProcess) -> None:
         """Raises ReplayError, in the node's own words, where it ended or reports an error."""
         if not node.is_running:
-            raise ReplayError(f"{NAME} ended; the end of {node.log}:\n{node.last_words()}")
+            raise ReplayError(f"{self._played.name} ended; the end of {node.log}:\n{node.last_words()}")
         if self._failure:
-            raise ReplayError(f"{NAME}: {self._failure} (its log: {node.log})")
+            raise ReplayError(f"{self._played.name}: {self._failure} (its log: {node.log})")
 
-    def send_cloud(self, cloud: RawMessage) -> float:
-        """Publish a serialized cloud; gives back the time at which it was sent."""
+    def send(self, message: RawMessage) -> float:
+        """Publish a serialized message that the node answers; gives back the time at which it was sent."""
         sent = time.perf_counter()
-        self._clouds.publish(cloud.data)
+        self._input.publish(message.data)
         return sent
 
+    def send_beside(self, message: RawMessage) -> None:
+        """Publish the message where it is one of those that accompany the answered ones."""
+        if message.topic in self._beside:
+            self._beside[message.topic].publish(message.data)
+
     def send_transforms(self, message: RawMessage) -> None:
-        """Publish the message where it is one of /tf or /tf_static."""
-        if message.topic in self._senders:
-            self._senders[message.topic].publish(message.data)
+        """Publish the message where it is one of the transforms that the node gets."""
+        if message.topic in self._transforms:
+            self._transforms[message.topic].publish(message.data)
 
     def answers(self, wait: float) -> Iterator[Answer]:
         """The answers that came since the last call; waits up to `wait` seconds for the first."""

@@ -15,13 +15,15 @@ pytest.importorskip("rclpy", reason="rclpy is not installed")
 pytest.importorskip("vision_msgs", reason="vision_msgs is not generated")
 
 from perception_nodes import cli
-from perception_nodes import replay as replay_module
 from perception_nodes.bag_messages import decode_objects
 from perception_nodes.bags import DETECTIONS, BadBag, BagReader
 from perception_nodes.node_process import TRANSPORT
+from perception_nodes.played import DETECTION, PLAYED
 from perception_nodes.replay import replay
 from perception_nodes.replay_client import ReplayError
 from perception_nodes.scans import ScanBag
+
+FAKE = dataclasses.replace(DETECTION, module="fake_detection_node")
 
 
 @pytest.fixture(autouse=True)
@@ -30,12 +32,12 @@ def fake_node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
     monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", TRANSPORT)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.setattr(replay_module, "MODULE", "fake_detection_node")
+    monkeypatch.setitem(PLAYED, "detection", FAKE)
 
 
 def test_in_lock_step_every_cloud_is_answered_once_in_order(tmp_path: Path) -> None:
     source = make_bag(tmp_path / "a.mcap", [make_scan(i) for i in range(12)])
-    measured = replay(source, tmp_path / "out.mcap")
+    measured = replay(source, tmp_path / "out.mcap", FAKE)
     stamps = [STAMP + i * 10**8 for i in range(12)]
     assert measured.sent == 12 and measured.dropped == 0 and list(measured.latencies) == stamps
     assert min(measured.latencies.values()) > 0 and measured.node_memory > 10
@@ -51,21 +53,21 @@ def test_in_lock_step_every_cloud_is_answered_once_in_order(tmp_path: Path) -> N
 def test_clouds_of_full_size_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     source = make_bag(tmp_path / "a.mcap", [make_scan(i, count=120_000) for i in range(15)])
-    measured = replay(source, tmp_path / "out.mcap", timeout=30)
+    measured = replay(source, tmp_path / "out.mcap", FAKE, timeout=30)
     assert measured.sent == 15 and measured.dropped == 0
 
 
 def test_a_cloud_that_the_node_must_reject_does_not_stop_the_replay(tmp_path: Path) -> None:
     empty = dataclasses.replace(make_scan(1), points=np.zeros((0, 4), np.float32), rings=None, times=None)
     source = make_bag(tmp_path / "a.mcap", [make_scan(0), empty, make_scan(2)])
-    measured = replay(source, tmp_path / "out.mcap")
+    measured = replay(source, tmp_path / "out.mcap", FAKE)
     assert measured.sent == 3 and measured.dropped == 1
     assert "the cloud is empty" in measured.complaint
 
 
 def test_the_node_s_own_times_are_measured(tmp_path: Path) -> None:
     source = make_bag(tmp_path / "a.mcap", [make_scan(i) for i in range(3)])
-    stages = replay(source, tmp_path / "out.mcap").stages
+    stages = replay(source, tmp_path / "out.mcap", FAKE).stages
     assert {"convert", "inference", "publish", "total"} <= set(stages)
     assert stages["publish"]["samples"] == 3 and 0 < stages["publish"]["p50_ms"] <= stages["publish"]["p99_ms"]
 
@@ -73,7 +75,7 @@ def test_the_node_s_own_times_are_measured(tmp_path: Path) -> None:
 def test_answers_in_another_frame_by_the_bag_s_transforms_are_judged_in_the_cloud_s(tmp_path: Path) -> None:
     scans = [make_scan(i) for i in range(5)]  # the vehicle drives: odom is another place at each scan
     source = make_bag(tmp_path / "a.mcap", scans)
-    measured = replay(source, tmp_path / "out.mcap", parameters={"target_frame": "odom", "tf_timeout": 2.0})
+    measured = replay(source, tmp_path / "out.mcap", FAKE, parameters={"target_frame": "odom", "tf_timeout": 2.0})
     assert measured.dropped == 0
     with BagReader(tmp_path / "out.mcap") as reader:
         answers = [message for _, _, message in reader.messages([DETECTIONS])]
@@ -89,7 +91,7 @@ def test_answers_in_another_frame_by_the_bag_s_transforms_are_judged_in_the_clou
 def test_clouds_that_no_transform_covers_stay_without_answer_and_the_replay_goes_on(tmp_path: Path) -> None:
     scans = [dataclasses.replace(make_scan(i), pose=None if i == 0 else np.eye(4)) for i in range(3)]
     source = make_bag(tmp_path / "a.mcap", scans)
-    measured = replay(source, tmp_path / "out.mcap", parameters={"target_frame": "odom", "tf_timeout": 0.5})
+    measured = replay(source, tmp_path / "out.mcap", FAKE, parameters={"target_frame": "odom", "tf_timeout": 0.5})
     assert list(measured.latencies) == [scan.stamp for scan in scans[1:]]
     assert "extrapolation into the past" in measured.complaint
 
@@ -102,13 +104,13 @@ def test_a_ros_1_bag_is_refused_with_the_command_that_converts_it(tmp_path: Path
         connection = writer.add_connection("/chatter", cloud.__msgtype__, typestore=store)
         writer.write(connection, 1, store.serialize_ros1(cloud, cloud.__msgtype__))
     with pytest.raises(BadBag, match="is a ROS 1 bag; convert it: rosbags-convert --src .*old.bag --dst .*old"):
-        replay(source, tmp_path / "out.mcap")
+        replay(source, tmp_path / "out.mcap", FAKE)
 
 
 def test_in_real_time_a_slow_node_drops_clouds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_NODE_SECONDS", "0.5")
     source = make_bag(tmp_path / "a.mcap", [make_scan(i) for i in range(16)])
-    measured = replay(source, tmp_path / "out.mcap", rate=1.0)
+    measured = replay(source, tmp_path / "out.mcap", FAKE, rate=1.0)
     assert measured.sent == 16 and 1 <= len(measured.latencies) < 16
     assert min(measured.latencies.values()) >= 500
 
@@ -128,20 +130,20 @@ def test_a_node_that_fails_ends_the_replay_with_its_own_words(
     source = make_bag(tmp_path / "a.mcap", [make_scan(i) for i in range(5)])
     monkeypatch.setenv(variable, "1")
     with pytest.raises(ReplayError, match=text):
-        replay(source, tmp_path / "out.mcap", timeout=60)
+        replay(source, tmp_path / "out.mcap", FAKE, timeout=60)
     assert not (tmp_path / "out.mcap").exists()
 
 
 def test_a_node_that_is_too_slow_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_NODE_SECONDS", "3")
     source = make_bag(tmp_path / "a.mcap", [make_scan(0)])
-    with pytest.raises(ReplayError, match="no answer to the cloud"):
-        replay(source, tmp_path / "out.mcap", timeout=0.5)
+    with pytest.raises(ReplayError, match="no answer to the message"):
+        replay(source, tmp_path / "out.mcap", FAKE, timeout=0.5)
 
 
 def test_the_command_judges_what_the_node_answered(tmp_path: Path) -> None:
     source = make_bag(tmp_path / "a.mcap", [make_scan(i) for i in range(6)])
     assert cli.main(["replay", str(source), "--out", str(tmp_path / "out")]) == 0
     figures = json.loads((tmp_path / "out/metrics.json").read_text())["detection"]
-    assert figures["vehicle_ap_3d_70"] == 100 and figures["clouds_without_answer"] == 0
+    assert figures["vehicle_ap_3d_70"] == 100 and figures["messages_without_answer"] == 0
     assert "data:image/png;base64," in (tmp_path / "out/report.html").read_text()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of a report that detection fills: tables, curves, and bird's-eye pictures of scans."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from perception_models.classes import CLASSES
 from perception_models.evaluation import pictures
 from perception_models.evaluation.detection import DetectionMetrics, EvaluationSettings, Outcome
 from perception_models.evaluation.matching import FrameResult
-from perception_models.evaluation.report import Plot, Table
+from perception_models.evaluation.report import Plot, Table, as_cell
 from perception_models.geometry.boxes import Floats
 
 KINDS = {"bev": "bird's eye", "3d": "3D"}
@@ -27,20 +27,12 @@ def working_table(metrics: DetectionMetrics, settings: EvaluationSettings) -> Ta
     """Recall, precision and false objects where the recall is the wanted one, or the highest reached."""
     header = ["", *(name.replace("_", " ") for name in WORKING)]
     rows = [
-        [name, *(_figure(metrics.values.get(f"{name}_{figure}")) for figure in WORKING)]
+        [name, *(as_cell(metrics.values.get(f"{name}_{figure}")) for figure in WORKING)]
         for name in CLASSES
         if metrics.values.get(f"{name}_objects")
     ]
     title = f"At a recall of {settings.recall:.0%}, or the highest below it (bird's eye, loose overlap)"
     return Table(title, header, rows)
-
-
-def latency_table(figures: Mapping[str, float]) -> Table:
-    """Percentiles by stage, from the flat figures of `LatencyLog.summary`."""
-    columns = ("p50", "p95", "p99", "max")
-    stages = list(dict.fromkeys(name.split("_")[1] for name in figures if name.startswith("latency_")))
-    rows = [[stage, *(_figure(figures.get(f"latency_{stage}_{one}_ms")) for one in columns)] for stage in stages]
-    return Table("Latency, ms", ["", *columns], rows)
 
 
 def curve_plots(metrics: DetectionMetrics) -> Iterator[Plot]:
@@ -82,8 +74,4 @@ def _with_interval(metrics: DetectionMetrics, key: str) -> str:
 
 
 def _banded(metrics: DetectionMetrics, key: str, settings: EvaluationSettings) -> list[str]:
-    return [_figure(metrics.values.get(f"{key}_{near}_{far}m")) for near, far in settings.bands]
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}".rstrip("0").rstrip(".")
+    return [as_cell(metrics.values.get(f"{key}_{near}_{far}m")) for near, far in settings.bands]

@@ -4,7 +4,7 @@
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -49,7 +49,21 @@ class Report:
     tables: Sequence[Table]
     plots: Sequence[Plot] = ()
     pictures: Sequence[tuple[str, bytes]] = ()
-    notes: Sequence[str] = field(default_factory=tuple)
+    notes: Sequence[str] = ()
+    plots_title: str = "Precision over recall"
+
+
+def as_cell(value: float | None) -> str:
+    """A figure as a cell: two digits after the point at most, a dash for none."""
+    return "-" if value is None else f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def latency_table(figures: Mapping[str, float]) -> Table:
+    """Percentiles by stage, from the flat figures of `LatencyLog.summary`."""
+    columns = ("p50", "p95", "p99", "max")
+    stages = list(dict.fromkeys(name.split("_")[1] for name in figures if name.startswith("latency_")))
+    rows = [[stage, *(as_cell(figures.get(f"latency_{stage}_{one}_ms")) for one in columns)] for stage in stages]
+    return Table("Latency, ms", ["", *columns], rows)
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Mapping[str, float | str]]) -> Path:
@@ -64,21 +78,27 @@ def write_metrics(folder: Path, metrics: Mapping[str, Mapping[str, float | str]]
     return path
 
 
-def write_report(folder: Path, report: Report) -> Path:
-    """Write report.html, which needs no other file."""
+def write_report(folder: Path, reports: Sequence[Report]) -> Path:
+    """Write report.html, one report below the other; it needs no other file."""
+    title = reports[0].title
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+    body = "".join(_section(report) for report in reports)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "report.html"
+    path.write_text(f"<!doctype html><html lang='en'><head>{head}</head><body>{body}</body></html>\n")
+    return path
+
+
+def _section(report: Report) -> str:
     facts = Table("", (), [(name, value) for name, value in report.facts.items()])
     parts = [f"<h1>{escape(report.title)}</h1>", _table(facts)]
     parts += [f"<h2>{escape(table.title)}</h2>{_table(table)}" for table in report.tables]
     parts += [f"<p>{escape(note)}</p>" for note in report.notes]
     if report.plots:
-        parts += ["<h2>Precision over recall</h2>", *(_plot(plot) for plot in report.plots)]
+        parts += [f"<h2>{escape(report.plots_title)}</h2>", *(_plot(plot) for plot in report.plots)]
     if report.pictures:
-        parts += ["<h2>Scans</h2>", *(_picture(caption, png) for caption, png in report.pictures)]
-    head = f'<meta charset="utf-8"><title>{escape(report.title)}</title><style>{STYLE}</style>'
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "report.html"
-    path.write_text(f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>\n")
-    return path
+        parts += ["<h2>Pictures</h2>", *(_picture(caption, png) for caption, png in report.pictures)]
+    return "".join(parts)
 
 
 def _table(table: Table) -> str:

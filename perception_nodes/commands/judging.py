@@ -1,27 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `evaluate` and `replay` share: how detections are judged, and what is printed at the end."""
+"""What `evaluate`, `replay` and `benchmark` share: their arguments, and what is printed at the end."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from perception_models.detection import Detector
-    from perception_models.evaluation.detection import DetectionMetrics, EvaluationSettings
+from perception_nodes.judges import TASKS
 
-TASKS = ("detection",)
-SHOWN = ("bev_50", "bev_70", "3d_70", "bev_25", "3d_25")
+if TYPE_CHECKING:
+    from perception_nodes.judges.judgement import Judgement
 
 
 def add_judging(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments that both commands take."""
+    """Declare the arguments that `evaluate` and `replay` take."""
     parser.add_argument("bag", type=Path, metavar="BAG", help="an MCAP file or the folder of a bag")
-    parser.add_argument("--tasks", default="detection", help="comma-separated (default and only one so far: detection)")
+    parser.add_argument(
+        "--tasks", default="detection", help=f"comma-separated, of {', '.join(TASKS)} (default: detection)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json and report.html")
-    parser.add_argument("--topic", help="topic of the clouds (default: /points, or the only cloud in the bag)")
-    parser.add_argument("--max-range", type=float, default=50.0, help="judge objects nearer, m (default: %(default)s)")
-    parser.add_argument("--min-points", type=int, default=5, help="judge objects with as many (default: %(default)s)")
+    parser.add_argument("--topic", help="topic of the clouds or images (default: the usual one, or the only one)")
+    parser.add_argument("--map", type=Path, help="relocalization: the map of the scene, from `perception map build`")
+    parser.add_argument(
+        "--max-range", type=float, default=50.0, help="detection: judge objects nearer, m (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--min-points", type=int, default=5, help="detection: judge objects with as many (default: %(default)s)"
+    )
     add_model(parser)
+    add_threshold(parser)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -29,39 +36,29 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", default="compact", help="weights: variant or folder (default: %(default)s)")
     parser.add_argument("--backend", default="auto", help="auto, onnxruntime or tensorrt (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="compute threads (default: the engine's own choice)")
-    parser.add_argument("--score-threshold", type=float, default=0.1, help="lowest score kept (default: %(default)s)")
 
 
-def check_tasks(arguments: argparse.Namespace) -> None:
-    """Raises ValueError for a task that there is not."""
-    unknown = set(arguments.tasks.split(",")) - set(TASKS)
-    if unknown:
-        raise ValueError(f"no task is called {', '.join(sorted(unknown))}; there is {', '.join(TASKS)}")
-
-
-def load_detector(arguments: argparse.Namespace) -> "Detector":
-    """The detector that the arguments ask for."""
-    from perception_models.detection import Detector
-
-    return Detector.load(
-        variant=arguments.variant,
-        backend=arguments.backend,
-        threads=arguments.threads,
-        score_threshold=arguments.score_threshold,
+def add_threshold(parser: argparse.ArgumentParser) -> None:
+    """Declare the argument that only detection takes."""
+    parser.add_argument(
+        "--score-threshold", type=float, default=0.1, help="detection: lowest score kept (default: %(default)s)"
     )
 
 
-def settings_of(arguments: argparse.Namespace) -> "EvaluationSettings":
-    """How the arguments want detections judged."""
-    from perception_models.evaluation.detection import EvaluationSettings
+def tasks_of(arguments: argparse.Namespace) -> list[str]:
+    """The tasks asked for, each once. Raises ValueError for one that there is not."""
+    tasks = list(dict.fromkeys(arguments.tasks.split(",")))
+    unknown = sorted(set(tasks) - set(TASKS))
+    if unknown:
+        raise ValueError(f"no task is called {', '.join(unknown)}; there is {', '.join(TASKS)}")
+    return tasks
 
-    return EvaluationSettings(min_points=arguments.min_points, max_range=arguments.max_range)
 
+def finish(out: Path, judgements: "Sequence[Judgement]") -> None:
+    """Write the judgements; print the main figures, and where the rest is."""
+    from perception_nodes.judges.judgement import write
 
-def print_summary(metrics: "DetectionMetrics", out: Path) -> None:
-    """The main figures, and where the rest is."""
-    for name, value in metrics.values.items():
-        if name.endswith(SHOWN) or name.endswith("false_per_frame"):
-            interval = f" +- {metrics.intervals[name]:.1f}" if name in metrics.intervals else ""
-            print(f"  {name:32} {value:6.2f}{interval}")
+    write(out, judgements)
+    for line in (line for judgement in judgements for line in judgement.shown):
+        print(f"  {line}")
     print(f"{out / 'metrics.json'}\n{out / 'report.html'}")

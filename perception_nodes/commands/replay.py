@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Play a bag to the genuine ROS 2 node, a process of its own beyond DDS, and judge what it answers.
+"""Play a bag to the genuine ROS 2 nodes, each a process of its own beyond DDS, and judge what they answer.
 
-In lock-step by default: a cloud is sent when the one before is answered, so nothing is dropped. With --realtime RATE
-the bag keeps its pace times RATE, and drops and latencies are those of a robot. The node also gets the bag's /tf and
-/tf_static, for --target-frame. OUT/replay.mcap holds the messages of the bag and the answers.
+In lock-step by default: a message is sent when the one before is answered, so nothing is dropped. With --realtime RATE
+the bag keeps its pace times RATE, and drops and latencies are those of a robot. The nodes also get the bag's /tf and
+/tf_static. Several tasks play one after the other. OUT/TASK.mcap holds the messages of the bag and the answers.
 
-example: perception replay out/drive.mcap --tasks detection --out out/replay
+example: perception replay out/drive.mcap --tasks detection,registration --out out/replay
          perception replay out/drive.mcap --realtime 1.0 --out out/realtime
 """
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perception_nodes.commands.judging import add_judging, check_tasks, print_summary, settings_of
+from perception_nodes.commands.judging import add_judging, finish, tasks_of
 
 if TYPE_CHECKING:
+    from perception_nodes.judges.judgement import Judgement
     from perception_nodes.replay import Replay
 
 
@@ -29,43 +29,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Replay, judge, write the report, print the main figures."""
-    from perception_nodes.evaluate import judge, recorded, write_results
-    from perception_nodes.progress import progress
-    from perception_nodes.replay import replay
-    from perception_nodes.scans import ScanBag
-
-    check_tasks(arguments)
-    target: Path = arguments.out / "replay.mcap"
     arguments.out.mkdir(parents=True, exist_ok=True)
-    measured = replay(
-        arguments.bag,
-        target,
-        rate=arguments.realtime,
-        topic=arguments.topic,
-        parameters=_parameters(arguments),
-        timeout=arguments.timeout,
-        watch=lambda messages, count: progress(messages, count, "replaying"),
-    )
-    with ScanBag(target, arguments.topic) as bag:
-        result = judge(bag, recorded(bag), progress(bag, len(bag), "judging"))
-        result.figures |= _figures(measured)
-        mode = f"at {arguments.realtime:g} x real time" if arguments.realtime else "in lock-step"
-        facts = {"node": f"detection_node, replayed {mode}", "model": arguments.variant}
-        metrics = write_results(
-            arguments.out, f"Replay of {arguments.bag.name}", bag, result, settings_of(arguments), facts
-        )
-    _show(measured)
-    print_summary(metrics, arguments.out)
+    finish(arguments.out, [_replay(task, arguments) for task in tasks_of(arguments)])
     return 0
 
 
-def _parameters(arguments: argparse.Namespace) -> dict[str, object]:
-    from perception_models.classes import CLASSES
+def _replay(task: str, arguments: argparse.Namespace) -> "Judgement":
+    from perception_nodes.judges import judge_of
+    from perception_nodes.played import PLAYED
+    from perception_nodes.progress import progress
+    from perception_nodes.replay import replay
 
-    thresholds = {f"score_threshold.{name}": arguments.score_threshold for name in CLASSES}
-    engine = {"variant": arguments.variant, "backend": arguments.backend, "threads": arguments.threads or 0}
-    target = {"target_frame": arguments.target_frame} if arguments.target_frame else {}
-    return {**engine, **thresholds, **target}
+    judge, played, target = judge_of(task), PLAYED[task], arguments.out / f"{task}.mcap"
+    measured = replay(
+        arguments.bag,
+        target,
+        played,
+        rate=arguments.realtime,
+        topic=arguments.topic,
+        parameters=judge.node_parameters(arguments),
+        timeout=arguments.timeout,
+        watch=lambda messages, count: progress(messages, count, f"replaying for {task}"),
+    )
+    judged: Judgement = judge.recorded(target, arguments, progress)
+    mode = f"at {arguments.realtime:g} x real time" if arguments.realtime else "in lock-step"
+    return judged.extended(
+        title=f"Replay of {arguments.bag.name} for {task}",
+        facts={"node": f"{played.name}, {mode}", "model": arguments.variant},
+        figures=_figures(measured),
+        shown=_lines(measured),
+    )
 
 
 def _figures(measured: "Replay") -> dict[str, float]:
@@ -74,8 +67,8 @@ def _figures(measured: "Replay") -> dict[str, float]:
     # The first answer pays for what is set up on first use; it is a warm-up.
     latencies = list(measured.latencies.values())[1:]
     return {
-        "clouds_sent": float(measured.sent),
-        "clouds_without_answer": float(measured.dropped),
+        "messages_sent": float(measured.sent),
+        "messages_without_answer": float(measured.dropped),
         "node_start_s": measured.start_seconds,
         "node_peak_memory_mb": measured.node_memory,
         **{f"latency_round-trip_{name}_ms": value for name, value in percentiles(latencies).items()},
@@ -88,10 +81,13 @@ def _figures(measured: "Replay") -> dict[str, float]:
     }
 
 
-def _show(measured: "Replay") -> None:
+def _lines(measured: "Replay") -> list[str]:
     said = f"; the node's last word on it: {measured.complaint}" if measured.dropped and measured.complaint else ""
-    print(f"  {measured.sent} clouds sent, {measured.dropped} without answer{said}")
-    print(f"  node: {measured.node_memory:.0f} MB at most, started in {measured.start_seconds:.1f} s")
-    print(f"  {'ms in the node':12}" + "".join(f"{column:>9}" for column in ("p50", "p95", "p99")))
+    lines = [
+        f"{measured.sent} messages sent, {measured.dropped} without answer{said}",
+        f"node: {measured.node_memory:.0f} MB at most, started in {measured.start_seconds:.1f} s",
+        f"{'ms in the node':14}" + "".join(f"{column:>9}" for column in ("p50", "p95", "p99")),
+    ]
     for stage, values in measured.stages.items():
-        print(f"  {stage:14}" + "".join(f"{values[f'{column}_ms']:9.1f}" for column in ("p50", "p95", "p99")))
+        lines.append(f"{stage:14}" + "".join(f"{values[f'{column}_ms']:9.1f}" for column in ("p50", "p95", "p99")))
+    return lines

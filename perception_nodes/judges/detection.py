@@ -1,34 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judges the detections of a bag's scans against the truth that the bag carries, and writes the report."""
+"""Judges the detections of a bag's scans against the truth that the bag carries."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from perception_models.classes import CLASSES
+from perception_models.detection import Detector
 from perception_models.evaluation import detection_report as parts
 from perception_models.evaluation.coverage import ImageCoverage
 from perception_models.evaluation.detection import DetectionMetrics, EvaluationSettings, evaluate_detections
 from perception_models.evaluation.latency import LatencyLog
-from perception_models.evaluation.machine import machine
 from perception_models.evaluation.matching import FrameResult, Indices, Mask
-from perception_models.evaluation.report import Report, write_metrics, write_report
+from perception_models.evaluation.report import Report, latency_table
 from perception_models.geometry.boxes import Floats, points_in_boxes
 from perception_nodes.bag_messages import Objects
+from perception_nodes.judges.judgement import Judgement, Options, Watch
 from perception_nodes.scans import Scan, ScanBag
 
-if TYPE_CHECKING:
-    from perception_models.detection import Detector
-
 PICTURES = 3
+SHOWN = ("bev_50", "bev_70", "3d_70", "bev_25", "3d_25", "false_per_frame")
 INTERVAL_NOTE = "± is half the width of the 95 % interval of a bootstrap over blocks of time: a drive has few objects."
 
 Find = Callable[[Scan], Objects | None]
+
+
+def in_process(path: Path, options: Options, watch: Watch) -> Judgement:
+    """Run the detector on every scan, in order."""
+    detector, latency = load_detector(options), LatencyLog()
+    with ScanBag(path, options.topic) as bag:
+        run = judge(bag, run_detector(detector, latency), watch(bag, len(bag), "evaluating"))
+        run.figures |= latency.summary()
+        facts = {"model": options.variant, "engine": str(detector.engine_info)}
+        return _judgement(f"Detection on {path.name}", bag, run, options, facts)
+
+
+def recorded(path: Path, options: Options, watch: Watch) -> Judgement:
+    """Judge the detections that the bag holds."""
+    with ScanBag(path, options.topic) as bag:
+        answers = bag.recorded()
+        run = judge(bag, lambda scan: answers.get(scan.stamp), watch(bag, len(bag), "judging"))
+        return _judgement(f"Detections in {path.name}", bag, run, options, {"detections": "as recorded in the bag"})
+
+
+def node_parameters(options: Options) -> dict[str, object]:
+    """ROS parameters of the detection node."""
+    thresholds = {f"score_threshold.{name}": options.score_threshold for name in CLASSES}
+    engine = {"variant": options.variant, "backend": options.backend, "threads": options.threads or 0}
+    target = {"target_frame": options.target_frame} if options.target_frame else {}
+    return {**engine, **thresholds, **target}
+
+
+def load_detector(options: Options) -> Detector:
+    """The detector that the options ask for."""
+    return Detector.load(
+        variant=options.variant,
+        backend=options.backend,
+        threads=options.threads,
+        score_threshold=options.score_threshold,
+    )
 
 
 @dataclass
@@ -54,12 +88,6 @@ def run_detector(detector: Detector, latency: LatencyLog) -> Find:
         return Objects(found.boxes, names, [""] * len(names), found.scores)
 
     return find
-
-
-def recorded(bag: ScanBag) -> Find:
-    """A finder that looks up the detections that the bag holds."""
-    answers = bag.recorded()
-    return lambda scan: answers.get(scan.stamp)
 
 
 def judge(bag: ScanBag, find: Find, scans: Iterable[Scan]) -> Run:
@@ -106,30 +134,33 @@ def _labels(names: list[str], chosen: Mask) -> Indices:
     return np.array([CLASSES.index(name) for name, kept in zip(names, chosen, strict=True) if kept], np.int64)
 
 
-def write_results(
-    out: Path, title: str, bag: ScanBag, run: Run, settings: EvaluationSettings, facts: Mapping[str, str]
-) -> DetectionMetrics:
-    """Write metrics.json and report.html of a run into `out`."""
+def _judgement(title: str, bag: ScanBag, run: Run, options: Options, facts: Mapping[str, str]) -> Judgement:
+    settings = EvaluationSettings(min_points=options.min_points, max_range=options.max_range)
     metrics = evaluate_detections(run.frames, CLASSES, settings)
     intervals = {f"{name}_interval": half for name, half in metrics.intervals.items()}
-    facts = {"judged": _conditions(settings), **facts, **machine()}
-    figures = {**metrics.values, **intervals, **run.figures}
-    write_metrics(out, {"detection": figures, "run": dict(facts)})
     counts = {name.replace("_", " "): f"{value:g}" for name, value in run.figures.items() if "latency" not in name}
     report = Report(
         title=title,
-        facts={**facts, **counts},
+        facts={"judged": _conditions(settings), **facts, **counts},
         tables=[
             parts.accuracy_table(metrics, settings),
             parts.working_table(metrics, settings),
-            parts.latency_table(run.figures),
+            latency_table(run.figures),
         ],
         plots=list(parts.curve_plots(metrics)),
         pictures=_pictures(bag, run, metrics, settings),
         notes=[INTERVAL_NOTE],
     )
-    write_report(out, report)
-    return metrics
+    return Judgement("detection", report, {**metrics.values, **intervals, **run.figures}, _shown(metrics))
+
+
+def _shown(metrics: DetectionMetrics) -> list[str]:
+    lines = []
+    for name, value in metrics.values.items():
+        if name.endswith(SHOWN):
+            interval = f" +- {metrics.intervals[name]:.1f}" if name in metrics.intervals else ""
+            lines.append(f"{name:32} {value:6.2f}{interval}")
+    return lines
 
 
 def _pictures(
