@@ -6,19 +6,19 @@ example: perception export detection out/training/checkpoint.pt out/weights/mine
 """
 
 import argparse
+from importlib import import_module
 from pathlib import Path
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("task", choices=["detection"], help="what the checkpoint was trained for")
+    parser.add_argument("task", choices=["detection", "registration"], help="what the checkpoint was trained for")
     parser.add_argument("checkpoint", type=Path, help="checkpoint of `perception train`")
     parser.add_argument("out", type=Path, help="folder for model.onnx and model.yaml")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Export the checkpoint."""
-    from perception_models.detection.export import export, load_checkpoint
-
-    print(export(load_checkpoint(arguments.checkpoint), arguments.out, variant=arguments.out.name))
+    task = import_module(f"perception_models.{arguments.task}.export")
+    print(task.export(task.load_checkpoint(arguments.checkpoint), arguments.out, variant=arguments.out.name))
     return 0

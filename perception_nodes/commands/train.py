@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train a model by its recipe: on simulated scans, seeded, resumable. What follows TASK goes to the recipe.
+"""Train a model by its recipe: on simulated data, seeded, resumable. What follows TASK goes to the recipe.
 
 example: perception train detection out/training --minutes 90
-         perception train detection --help
+         perception train registration --help
 """
 
 import argparse
@@ -11,7 +11,7 @@ from importlib import import_module
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("task", choices=["detection"], help="what to train")
+    parser.add_argument("task", choices=["detection", "registration"], help="what to train")
     parser.add_argument("recipe", nargs=argparse.REMAINDER, help="arguments of the recipe")
 
 
