@@ -45,7 +45,8 @@ def write_onnx(
     symbolic: Mapping[str, Mapping[int, str]],
     path: Path,
 ) -> None:
-    """Trace the network on example tensors. Inputs that it does not use are left out of the file."""
+    """Trace the network on example tensors. Inputs that it does not use are left out of the file; `symbolic` may name
+    axes of outputs too, which else get names of their own where they vary."""
     torch.onnx.export(
         network.eval(),
         _arguments(inputs, example),
@@ -54,7 +55,7 @@ def write_onnx(
         opset_version=OPSET,
         input_names=list(inputs),
         output_names=list(outputs),
-        dynamic_axes={name: dict(symbolic[name]) for name in inputs if name in symbolic},
+        dynamic_axes={name: dict(symbolic[name]) for name in (*inputs, *outputs) if name in symbolic},
     )
 
 

@@ -39,7 +39,7 @@ class TokenAttention(nn.Module):
         return self.layer_norm(x + self.dropout(self.fc(attended)))  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.reshape(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
+        return x.reshape(x.shape[0], x.shape[1], self.heads, x.shape[2] // self.heads).transpose(1, 2)
 
 
 class FeedForward(nn.Module):
@@ -100,7 +100,7 @@ class GraphAttention(nn.Module):
         return self.merge(torch.einsum("hnm,dhm->dhn", weights, v).reshape(x.shape))  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.reshape(-1, self.heads, x.shape[2])
+        return x.reshape(x.shape[1] // self.heads, self.heads, x.shape[2])
 
 
 class GraphLayer(nn.Module):
@@ -147,13 +147,14 @@ class Pl2Map(nn.Module):
     def forward(
         self, point_descriptors: Tensor, line_tokens: Tensor, point_bias: Tensor, line_bias: Tensor
     ) -> tuple[Tensor, ...]:
-        """point_descriptors (N, C), line_tokens (L, 12, C), biases (N,), (L,): 0, or MASKED for padding
+        """point_descriptors (N, C), line_tokens (L, 12, C), biases (N,), (L,): 0, or MASKED for padding. N and L
+        are at least 1: an image without lines has one of padding
         -> points (N, 3), reliability (N,), lines (L, 2, 3), reliability (L,)."""
         points = point_descriptors.T[None]
         lines = self.line_encoder(line_tokens).T[None]
         points, lines = self.gnn(points, lines, point_bias, line_bias)
         p, q = self.mapping_p(points)[0].T, self.mapping_l(lines)[0].T
-        return p[:, :3], reliability(p[:, 3]), q[:, :6].reshape(-1, 2, 3), reliability(q[:, 6])
+        return p[:, :3], reliability(p[:, 3]), torch.stack([q[:, :3], q[:, 3:6]], dim=1), reliability(q[:, 6])
 
 
 def regressor(channels: int, outputs: int) -> nn.Sequential:
