@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Numpy <-> messages in bags. Boxes are (K, 7) x y z l w h yaw, stamps are integer nanoseconds, poses are (4, 4)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from perception_models.geometry import se3
 from perception_nodes.bag_types import new_message
+from perception_nodes.images import image_fields
 
-FLOAT32, UINT16 = 7, 4  # sensor_msgs/PointField
+DATATYPES = {"f4": 7, "u2": 4, "i4": 5}  # sensor_msgs/PointField
 
 
 class Objects(NamedTuple):
@@ -43,22 +44,28 @@ def encode_cloud(
 
     `time` is in seconds since the start of the sweep.
     """
-    columns: dict[str, NDArray[Any]] = {name: points[:, i] for i, name in enumerate(("x", "y", "z", "intensity"))}
-    columns |= {"ring": rings} if rings is not None else {}
-    columns |= {"time": times} if times is not None else {}
-    layout = np.dtype([(name, np.uint16 if name == "ring" else np.float32) for name in columns], align=True)
-    table = np.zeros(len(points), layout)
+    names = ("x", "y", "z", "intensity")
+    columns: dict[str, NDArray[Any]] = dict(zip(names, points.T.astype(np.float32), strict=True))
+    columns |= {"ring": rings.astype(np.uint16)} if rings is not None else {}
+    columns |= {"time": times.astype(np.float32)} if times is not None else {}
+    return encode_columns(columns, head)
+
+
+def encode_columns(columns: Mapping[str, NDArray[Any]], head: Any) -> Any:
+    """sensor_msgs/PointCloud2 of columns (N,) of float32, uint16 or int32, named as its fields."""
+    layout = np.dtype([(name, column.dtype) for name, column in columns.items()], align=True)
+    table = np.zeros(len(next(iter(columns.values()))), layout)
     for name, column in columns.items():
         table[name] = column
     return new_message(
         "sensor_msgs/PointCloud2",
         header=head,
         height=1,
-        width=len(points),
+        width=len(table),
         fields=[_field(layout, name) for name in columns],
         is_bigendian=False,
         point_step=layout.itemsize,
-        row_step=layout.itemsize * len(points),
+        row_step=layout.itemsize * len(table),
         data=table.view(np.uint8),
         is_dense=True,
     )
@@ -66,8 +73,7 @@ def encode_cloud(
 
 def _field(layout: np.dtype[Any], name: str) -> Any:
     kind, offset = layout.fields[name][:2] if layout.fields else (layout, 0)
-    datatype = UINT16 if kind == np.uint16 else FLOAT32
-    return new_message("sensor_msgs/PointField", name=name, offset=offset, datatype=datatype, count=1)
+    return new_message("sensor_msgs/PointField", name=name, offset=offset, datatype=DATATYPES[kind.str[1:]], count=1)
 
 
 def encode_objects(objects: Objects, head: Any) -> Any:
@@ -128,6 +134,11 @@ def encode_odometry(pose: NDArray[np.float64], head: Any, child_frame: str) -> A
     )
 
 
+def decode_odometry(message: Any) -> NDArray[np.float64]:
+    """Pose (4, 4) child -> header frame of a nav_msgs/Odometry."""
+    return _matrix(message.pose.pose.position, message.pose.pose.orientation)
+
+
 def encode_transforms(transforms: Sequence[tuple[str, str, NDArray[np.float64]]], stamp: int) -> Any:
     """tf2_msgs/TFMessage of (parent, child, pose of the child in the parent)."""
     stamped = [
@@ -167,6 +178,12 @@ def encode_camera(projection: NDArray[np.float64], width: int, height: int, head
         binning_y=0,
         roi=region,
     )
+
+
+def encode_image(pixels: NDArray[Any], head: Any) -> Any:
+    """sensor_msgs/Image of colour, depth or labels; see `images.encode_image`."""
+    data = np.frombuffer(pixels.tobytes(), np.uint8)
+    return new_message("sensor_msgs/Image", header=head, data=data, **image_fields(pixels))
 
 
 def _hypothesis(name: str, score: float) -> Any:

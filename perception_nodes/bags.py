@@ -7,6 +7,7 @@ A bag of this package holds (frames and names as REP-105; `base_link` carries th
   /ground_truth/odometry           Odometry odom -> base_link
   /ground_truth/coverage           CameraInfo, once: the truth covers what this camera sees. Absent: it covers all
   /ground_truth/ignored_regions    Detection2DArray: rectangles in that camera's image where the truth is silent
+  /ground_truth/instances          PointCloud2 x y z label of what the camera sees, one label an object, 0 none
   /camera/image, /camera/depth     Image in colour, and of metric depth registered to it, with one stamp
   /camera/camera_info              CameraInfo of both
   /tf, /tf_static                  odom -> base_link; base_link -> lidar -> camera
@@ -33,6 +34,7 @@ TRUTH_DETECTIONS = "/ground_truth/detections"
 TRUTH_ODOMETRY = "/ground_truth/odometry"
 TRUTH_COVERAGE = "/ground_truth/coverage"
 TRUTH_IGNORED = "/ground_truth/ignored_regions"
+TRUTH_INSTANCES = "/ground_truth/instances"
 TF, TF_STATIC = "/tf", "/tf_static"
 
 _FOREVER = QosTime(2147483647, 4294967295)
