@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
@@ -57,10 +58,12 @@ class Health:
         silence: float,
         sources: str,
         engine: Mapping[str, object],
+        facts: Mapping[str, object] = MappingProxyType({}),
     ) -> DiagnosticStatus:
         """The status of the time since the last call: rates and the level come from what changed in between.
 
-        `silence` is how many seconds without input make an active node stale, `sources` names its inputs.
+        `silence` is how many seconds without input make an active node stale, `sources` names its inputs; `facts`
+        are further values, named by the node.
         """
         now = time.monotonic()
         if counts.received > self._before.received or state != "active":
@@ -72,6 +75,7 @@ class Health:
         values: dict[str, object] = {"state": state, "rate_hz": f"{self._rate(counts, now):.2f}"}
         values |= {**vars(counts), "age_s": f"{self.age:.4f}"}
         values |= {f"engine_{key}": value for key, value in engine.items()}
+        values |= facts
         values["last_error"] = transition_error or self.last_error
         self._before, self._asked = counts, now
         keyed = [KeyValue(key=key, value=str(value)) for key, value in values.items()]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar, cast
@@ -67,6 +68,10 @@ class PerceptionNode(GuardedNode, Generic[P, M]):
 
     def reset(self) -> None:
         """Forgets what was learnt from earlier messages; called on activation and when a source starts again."""
+
+    def facts(self) -> Mapping[str, object]:
+        """What the node itself adds to its values on /diagnostics, such as whether it is lost."""
+        return {}
 
     @property
     def parameters(self) -> P:
@@ -174,6 +179,7 @@ class PerceptionNode(GuardedNode, Generic[P, M]):
             silence=self.parameters.silence,
             sources=", ".join(self.resolve_topic_name(source.topic) for source in self.inputs),
             engine=asdict(self._model.engine_info) if self._model else {},
+            facts=self.facts(),
         )
         self._diagnostics_topic.publish(DiagnosticArray(header=Header(stamp=stamp), status=[status]))
         self._timing_topic.publish(self.timing.message(stamp))

@@ -100,7 +100,7 @@ def read_depth(path: Path) -> Floats:
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None or image.dtype != np.uint16 or image.ndim != 2:
         raise ValueError(f"{path} is missing or is no image of one channel of 16 bits")
-    depth: Floats = np.where(image == NO_DEPTH, 0, image).astype(np.float32) / 1000
+    depth: Floats = np.where(image == NO_DEPTH, 0, image).astype(np.float32) / np.float32(1000)
     return depth
 
 
