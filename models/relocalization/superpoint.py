@@ -27,7 +27,7 @@ class SuperPointMap:
 
     def sample(self, points: Floats) -> Floats:
         """Unit descriptors (..., 256) at pixels (..., 2)."""
-        return unit(bilinear(self.values, (points + np.float32(0.5)) / CELL - np.float32(0.5)))
+        return unit(bilinear(self.values, (points + np.float32(0.5)) * np.float32(1 / CELL) - np.float32(0.5)))
 
 
 class SuperPointFeatures:
