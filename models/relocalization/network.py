@@ -125,6 +125,6 @@ class SceneNet(nn.Module):
         return (
             places[:count],
             reliability[:count],
-            places[count:].reshape(-1, 2, CHOICES, 3),
-            reliability[count:].reshape(-1, 2, CHOICES),
+            places[count:].unflatten(0, (-1, 2)),  # type: ignore[no-untyped-call]
+            reliability[count:].unflatten(0, (-1, 2)),  # type: ignore[no-untyped-call]
         )
