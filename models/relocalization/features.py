@@ -42,6 +42,9 @@ class FeatureExtractor(Protocol):
     def extract(self, rgb: Image) -> Features:
         """Key points of an image (H, W, 3) uint8 RGB. Raises ValueError for another shape or type."""
 
+    def close(self) -> None:
+        """Free what the extractor holds."""
+
 
 EXTRACTORS = ("xfeat", "rootsift")
 

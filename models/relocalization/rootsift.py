@@ -53,6 +53,9 @@ class RootSift:
         descriptors = root(np.asarray(values, np.float32)[best]) if len(best) else np.empty((0, DIMENSIONS), np.float32)
         return Features(points, scores[best], descriptors, SiftAnywhere(grey))
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 def root(descriptors: Floats) -> Floats:
     """The Hellinger form (N, 128) of SIFT descriptors: roots of their shares, of unit length."""

@@ -69,6 +69,10 @@ class XFeat:
         points = (_refine(outputs["heat"], pixels[best]) + HALF) / np.float32(factor) - HALF
         return Features(points, scores[best], dense.sample(points), dense)
 
+    def close(self) -> None:
+        """Free the engine."""
+        self.engine.close()
+
     def _fit(self, rgb: Image) -> tuple[Floats, float, tuple[int, int]]:
         """Grey image (1, 1, H, W) of the network's size: resized by one factor, normalised, then padded at its right or
         lower border -> image, factor, (height, width) of what is not padding."""

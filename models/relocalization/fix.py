@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From key points to a pose in the map, and whether to believe it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perception_models.geometry.cameras import Matrix
+from perception_models.relocalization.features import Features, Floats
+from perception_models.relocalization.landmarks import Landmarks
+from perception_models.relocalization.matching import guided_matches, mutual_matches
+from perception_models.relocalization.pose import PoseEstimate, covariance, estimate_pose, spread
+from perception_models.relocalization.settings import FixSettings
+from perception_models.relocalization.tracking import Indices
+
+
+@dataclass(frozen=True)
+class Fix:
+    """pose (4, 4) float64, camera -> map (optical frame: z forward); use it only where `valid`, else `reason` says why
+    not. inliers: matches that fit the pose; covariance (6, 6): place (m), then rotation (rad), about the map's axes."""
+
+    pose: Matrix
+    valid: bool
+    inliers: int
+    covariance: Matrix
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Query:
+    """An image to be found: its key points, its camera (3, 3), its (width, height)."""
+
+    features: Features
+    camera_matrix: Matrix
+    size: tuple[int, int]
+
+
+def no_fix(reason: str) -> Fix:
+    """What is returned where there is no pose: everything about it is unknown."""
+    return Fix(np.full((4, 4), np.nan), False, 0, np.full((6, 6), np.inf), reason)
+
+
+def find(query: Query, landmarks: Landmarks, settings: FixSettings, prior: Matrix | None = None) -> Fix:
+    """The query's pose among landmarks. A prior pose, camera -> map, narrows what is matched first; where that gives no
+    valid fix, the whole map is tried."""
+    if prior is not None:
+        near = landmarks.seen_by(landmarks.nearest_views(prior, settings.prior_views))
+        fix = refine(query, landmarks, settings, first_guess(query, landmarks, settings, near))
+        if fix.valid:
+            return fix
+    return refine(query, landmarks, settings, first_guess(query, landmarks, settings))
+
+
+def first_guess(
+    query: Query, landmarks: Landmarks, settings: FixSettings, among: Indices | None = None
+) -> PoseEstimate | None:
+    """Pose by descriptors alone, from the best key points and all landmarks, or those `among` (K,)."""
+    descriptors = landmarks.descriptors if among is None else landmarks.descriptors[among]
+    best = query.features.descriptors[: settings.first_points]
+    key_points, found = mutual_matches(best, descriptors, settings.min_similarity)
+    found = found if among is None else among[found]
+    return estimate_pose(
+        query.features.points[key_points], landmarks.positions[found], query.camera_matrix, settings.max_error
+    )
+
+
+def refine(query: Query, landmarks: Landmarks, settings: FixSettings, guess: PoseEstimate | None) -> Fix:
+    """Match all key points once more, to what the map views near the guess saw, and judge the pose that comes of it.
+
+    Views near the query agree with it best: where the map's poses drift, they drifted alike.
+    """
+    if guess is None:
+        return no_fix("nothing in the image matches the map")
+    visible = landmarks.seen_by(landmarks.nearest_views(guess.pose, settings.views))
+    key_points, found = guided_matches(
+        query.features, landmarks, visible, guess.pose, query.camera_matrix,
+        settings.guide_pixels, settings.min_similarity,
+    )  # fmt: skip
+    pixels, points = query.features.points[key_points], landmarks.positions[found]
+    estimate = estimate_pose(pixels, points, query.camera_matrix, settings.max_error, guess.pose)
+    if estimate is None:
+        return no_fix("the map does not confirm the first guess")
+    inliers = estimate.inliers
+    uncertainty = covariance(pixels[inliers], points[inliers], query.camera_matrix, estimate.pose)
+    reason = doubt(pixels, inliers, query.size, settings)
+    return Fix(estimate.pose, not reason, int(inliers.sum()), uncertainty, reason)
+
+
+def doubt(pixels: Floats, inliers: NDArray[np.bool_], size: tuple[int, int], settings: FixSettings) -> str:
+    """Why a pose should not be believed, or nothing. `inliers` (M,) marks which of the matched pixels (M, 2) fit it."""
+    count, covered = int(inliers.sum()), spread(pixels[inliers], *size)
+    if count < settings.min_inliers:
+        return f"{count} matches fit the pose; {settings.min_inliers} are needed"
+    if inliers.mean() < settings.min_share:
+        return f"{inliers.mean():.0%} of the matches fit the pose; {settings.min_share:.0%} are needed"
+    if covered < settings.min_spread:
+        return f"the matches cover {covered:.0%} of the image; {settings.min_spread:.0%} are needed"
+    return ""

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a map is built with, and what a fix must fulfil."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """How landmarks are made from views. Pixels are those of the images, lengths are metres."""
+
+    key_points: int = 1024  # an image
+    merge_pixels: float = 2.5  # a landmark is seen again within this distance of where it is expected,
+    merge_depth: float = 0.02  # within this share of its depth,
+    merge_similarity: float = 0.75  # and with at least this cosine between descriptors
+    min_views: int = 2  # landmarks seen less often are dropped
+    max_landmarks: int = 40_000  # the most often seen are kept
+
+
+@dataclass(frozen=True)
+class FixSettings:
+    """How an image is matched to the map, and what makes a pose valid."""
+
+    first_points: int = 256  # best key points that are matched to the whole map
+    min_similarity: float = 0.6  # cosine between descriptors
+    views: int = 5  # map views nearest to the first pose, whose landmarks are matched once more,
+    guide_pixels: float = 8.0  # this far from where the first pose expects them
+    prior_views: int = 40  # map views nearest to a prior pose, whose landmarks are matched first
+    max_error: float = 6.0  # pixels, of an inlier
+    min_inliers: int = 30
+    min_share: float = 0.3  # of the guided matches that are inliers
+    min_spread: float = 0.15  # of the image, see pose.spread
