@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.vq import kmeans2
+from scipy.spatial import cKDTree
 
 Floats = NDArray[np.float32]
 CONSIDERED = 20_000  # points that are clustered; more do not move the anchors
+ROUNDS = 10
 
 
 def spread_anchors(points: Floats, count: int, seed: int = 0) -> Floats:
@@ -19,7 +20,10 @@ def spread_anchors(points: Floats, count: int, seed: int = 0) -> Floats:
     rng = np.random.default_rng(seed)
     chosen = points[rng.permutation(len(points))[:CONSIDERED]].astype(np.float64)
     count = max(1, min(count, len(chosen) // 8))
-    start = chosen[rng.choice(len(chosen), count, replace=False)]
-    means, _ = kmeans2(chosen, start, iter=10, minit="matrix", missing="warn")
-    anchors: Floats = means.astype(np.float32)
-    return anchors
+    anchors = chosen[rng.choice(len(chosen), count, replace=False)]
+    for _ in range(ROUNDS):
+        nearest = cKDTree(anchors).query(chosen)[1]
+        sums = np.stack([np.bincount(nearest, chosen[:, axis], count) for axis in range(3)], axis=1)
+        members = np.bincount(nearest, minlength=count)[:, None]
+        anchors = np.where(members > 0, sums / np.maximum(members, 1), anchors)
+    return anchors.astype(np.float32)

@@ -38,7 +38,7 @@ class Recipe:
     decay: float = 0.5
     batch_size: int = 8
     points: int = 512
-    lines: int = 64
+    lines: int = 32
     anchors: int = 512
     learning_rate: float = 2e-3
     warm_up: int = 100
