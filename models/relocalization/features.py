@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from perception_models.runtime import EngineInfo
+
 Floats = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
@@ -38,6 +40,10 @@ class FeatureExtractor(Protocol):
 
     name: str
     dimensions: int
+
+    @property
+    def engine_info(self) -> EngineInfo:
+        """What runs it."""
 
     def extract(self, rgb: Image) -> Features:
         """Key points of an image (H, W, 3) uint8 RGB. Raises ValueError for another shape or type."""

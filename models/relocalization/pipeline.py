@@ -13,6 +13,7 @@ from perception_models.relocalization.features import FeatureExtractor, Image, l
 from perception_models.relocalization.fix import Fix, Query, find, no_fix
 from perception_models.relocalization.scene_map import SceneMap
 from perception_models.relocalization.settings import FixSettings
+from perception_models.runtime import EngineInfo
 
 METHODS = ("landmarks",)
 
@@ -36,6 +37,11 @@ class Relocalizer:
         self.timing: dict[str, float] = {}
         self._extractor = extractor or load_extractor(scene_map.features, threads=threads)
         self._trust = scene_map.figures.get("covariance_scale", 1.0)
+
+    @property
+    def engine_info(self) -> EngineInfo:
+        """What finds the features."""
+        return self._extractor.engine_info
 
     def localize(self, image: Image, camera_matrix: Matrix, prior: Matrix | None = None) -> Fix:
         """The camera's pose from an undistorted image (H, W, 3) uint8 RGB and its camera matrix (3, 3).

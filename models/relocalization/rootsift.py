@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception_models.relocalization.features import Features, Floats, Image, check_image, unit
+from perception_models.runtime import EngineInfo
 
 DIMENSIONS = 128
 DENSE_DIAMETER = 12.0  # of key points asked for at given pixels: a patch of about 70 pixels
@@ -37,6 +38,7 @@ class RootSift:
 
     name = "rootsift"
     dimensions = DIMENSIONS
+    engine_info = EngineInfo(backend="opencv", precision="fp32", provider="CPU", build_seconds=0.0, cache="none")
 
     def __init__(self, count: int = 1024) -> None:
         self._sift = cv2.SIFT.create(nfeatures=count, contrastThreshold=0.02)

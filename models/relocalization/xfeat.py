@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from perception_models.relocalization.features import Features, Floats, Image, check_image, unit
-from perception_models.runtime import BadWeights, Engine, load_engine
+from perception_models.runtime import BadWeights, Engine, EngineInfo, load_engine
 from perception_models.user_cache import user_cache
 
 CELL = np.float32(8)
@@ -45,6 +45,11 @@ class XFeat:
         self.engine = engine
         self.count = count
         self._height, self._width = (int(length) for length in engine.facts.inputs["image"].shape[2:])
+
+    @property
+    def engine_info(self) -> EngineInfo:
+        """Backend and precision of the network."""
+        return self.engine.info
 
     @staticmethod
     def load(count: int = 1024, backend: str = "auto", threads: int | None = None) -> XFeat:
