@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two ways in which a good node gives no output: the input was wrong, or there is no answer."""
+"""The ways in which a good node gives no output: the input was wrong, there is no answer, or none was asked for."""
 
 
 class InvalidMessage(ValueError):
@@ -8,3 +8,7 @@ class InvalidMessage(ValueError):
 
 class NoResult(RuntimeError):
     """The input was fine but there is no valid answer to it: nothing may be published. The text says why."""
+
+
+class NotAsked(Exception):
+    """Nobody wants an answer to this input: it is not counted as one."""

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from geometry_msgs.msg import Point, Pose, Quaternion, Transform, Vector3
+from geometry_msgs.msg import Point, Pose, PoseWithCovariance, Quaternion, Transform, Vector3
 from numpy.typing import NDArray
 from std_msgs.msg import Header
 from vision_msgs.msg import BoundingBox3D, Detection3D, Detection3DArray, ObjectHypothesis, ObjectHypothesisWithPose
@@ -34,6 +34,7 @@ __all__ = [
     "encode_markers",
     "encode_points",
     "encode_pose",
+    "encode_pose_with_covariance",
     "encode_transform",
     "require_finite",
 ]
@@ -100,6 +101,14 @@ def encode_pose(pose: se3.Matrix) -> Pose:
     """Transform (4, 4) as a pose message."""
     (x, y, z), (qx, qy, qz, qw) = pose[:3, 3].tolist(), se3.to_quaternion(pose).tolist()
     return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
+
+
+def encode_pose_with_covariance(pose: se3.Matrix, covariance: NDArray[np.float64]) -> PoseWithCovariance:
+    """Transform (4, 4) and its covariance (6, 6), translation before rotation, about the fixed axes of the header's
+    frame. Raises ValueError where a value is not finite."""
+    if not (np.isfinite(pose).all() and np.isfinite(covariance).all()):
+        raise ValueError("the pose or its covariance is not finite")
+    return PoseWithCovariance(pose=encode_pose(pose), covariance=covariance.ravel())
 
 
 def decode_pose(message: Pose) -> se3.Matrix:

@@ -16,7 +16,7 @@ from rclpy.publisher import Publisher
 from std_msgs.msg import Header
 
 from perception_nodes.diagnostics import Health
-from perception_nodes.errors import InvalidMessage, NoResult
+from perception_nodes.errors import InvalidMessage, NoResult, NotAsked
 from perception_nodes.interfaces import RELIABLE_SENSOR_QOS, SENSOR_QOS, Input, Model, Output
 from perception_nodes.lifecycle import GuardedNode
 from perception_nodes.mailbox import Worker
@@ -36,7 +36,8 @@ class PerceptionNode(GuardedNode, Generic[P, M]):
     A subclass sets the three class attributes and writes `load`, and `process(message)` or the handlers that its
     inputs name. Handlers run one at a time on one thread, so they need no locks. A handler raises InvalidMessage for
     input that cannot be used and NoResult where there is no valid answer; both are counted and reported, nothing is
-    published. Raises InvalidParameters where the parameters given at start are not valid.
+    published; NotAsked passes a message over in silence.
+    Raises InvalidParameters where the parameters given at start are not valid.
     """
 
     parameters_type: ClassVar[type[Parameters]]
@@ -139,6 +140,8 @@ class PerceptionNode(GuardedNode, Generic[P, M]):
                 getattr(self, source.handler)(message)
             if source.makes_results:
                 self._account(message.header)
+        except NotAsked:
+            pass
         except InvalidMessage as error:
             self.health.rejected += 1
             self._complain(f"a message on {source.topic} was rejected: {error}")
