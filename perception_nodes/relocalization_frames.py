@@ -51,7 +51,10 @@ class MapToOdom:
                 f"another node publishes '{self._map_frame}' -> '{self._odom_frame}'; stop it, or set publish_tf false"
             )
         base_in_odom = self._transforms.lookup(self._odom_frame, base_frame, stamp, timeout)
+        is_first = self._pose is None
         self._pose, self._is_ours = base_pose @ se3.inverse(base_in_odom), True
+        if is_first:
+            self.send(stamp, 0.0)  # so that look-ups of this moment are answered too
 
     def send(self, stamp: Time, ahead: float) -> None:
         """Sends what is known, valid until `ahead` seconds after the stamp, so that look-ups need not wait for us."""
