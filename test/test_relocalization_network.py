@@ -9,7 +9,9 @@ import sys
 import zipfile
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 torch = pytest.importorskip("torch", reason="torch is only there with the workshop extra")
 
@@ -31,7 +33,10 @@ DIMENSIONS = 16
 
 def network(anchors: int = 20) -> SceneNet:
     torch.manual_seed(0)
-    return SceneNet(torch.randn(anchors, 3), NetworkSettings(DIMENSIONS, width=32, hidden=64)).eval()
+    net = SceneNet(torch.randn(anchors, 3), NetworkSettings(DIMENSIONS, width=32, hidden=64)).eval()
+    with torch.no_grad():
+        net.head.scores.weight *= 30  # as decided as a trained one
+    return net
 
 
 def run(net: SceneNet, inputs: Tensors) -> list[np.ndarray]:
@@ -48,7 +53,7 @@ def test_every_node_gets_places_in_order_of_reliability() -> None:
     points, reliability, lines, line_reliability = run(network(), random_input(DIMENSIONS, 30, 7))
     assert points.shape == (30, CHOICES, 3) and lines.shape == (7, 2, CHOICES, 3)
     assert reliability.shape == (30, CHOICES) and line_reliability.shape == (7, 2, CHOICES)
-    assert (reliability > 0).all() and (reliability < 1).all()
+    assert (reliability >= 0).all() and (reliability < 1).all()
     assert np.isfinite(points).all() and np.isfinite(lines).all()
 
 
@@ -89,14 +94,26 @@ def test_padding_is_not_heard() -> None:
         np.testing.assert_allclose(alone, among[: len(alone)], atol=1e-5)
 
 
-def test_run_time_equals_torch_within_half_precision_of_the_weights(packed: bytes) -> None:
+def test_run_time_equals_torch_within_the_rounding_of_the_weights(packed: bytes) -> None:
     inputs = random_input(DIMENSIONS, 30, 7, seed=3)
     expected = run(network(), inputs)
     found = SceneNetwork.from_bytes(packed, threads=1).predict(inputs["descriptors"], inputs["line_tokens"])
-    np.testing.assert_allclose(found.reliability, expected[1], atol=2e-3)
-    clear = np.abs(expected[1][:, 0] - expected[1][:, 1]) > 0.01  # else the order of choices may change
-    np.testing.assert_allclose(found.points[clear, 0], expected[0][clear, 0], atol=2e-3)
+    np.testing.assert_allclose(found.reliability, expected[1], atol=2e-2)
+    clear = np.abs(expected[1][:, 0] - expected[1][:, 1]) > 0.05  # else the order of choices may change
+    assert clear.sum() > 5
+    np.testing.assert_allclose(found.points[clear, 0], expected[0][clear, 0], atol=5e-3)
     assert found.lines.shape == (7, 2, CHOICES, 3)
+
+
+def test_stored_weights_are_within_half_a_step_and_anchors_are_exact() -> None:
+    net = network(anchors=400)
+    with zipfile.ZipFile(io.BytesIO(pack_network(net, {}))) as archive:
+        graph = onnx.load_from_string(archive.read("model.onnx")).graph
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    step = stored["head.trunk.3.weight_step"][:, None]
+    weight = net.head.trunk[3].weight.detach().numpy()
+    assert (np.abs(stored["head.trunk.3.weight_bytes"] * step - weight) <= 0.501 * step).all()
+    np.testing.assert_array_equal(stored["head.anchors"], net.head.anchors.numpy())
 
 
 @pytest.mark.parametrize(("points", "lines"), [(0, 0), (12, 0), (0, 3), (1, 1)])

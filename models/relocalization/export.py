@@ -20,7 +20,7 @@ from perception_models.runtime.describe import describe_model
 CAPACITY = {"points": 1024, "lines": 256}
 OF_POINTS = ("descriptors", "point_weight", "points", "reliability")
 OF_LINES = ("line_tokens", "line_weight", "lines", "line_reliability")
-HALVED = 1024  # tensors of this many numbers and more are stored with half precision
+LARGE = 1024  # tensors of this many numbers and more are stored as bytes
 TOKENS = 12
 
 
@@ -34,7 +34,7 @@ def pack_network(network: SceneNet, figures: Mapping[str, float | int]) -> bytes
         axes = {name: {0: "points"} for name in OF_POINTS} | {name: {0: "lines"} for name in OF_LINES}
         example = random_input(network.settings.dimensions)
         difference = export_checked(network, INPUTS, OUTPUTS, example, axes, folder / "model.onnx")
-        halve_weights(folder / "model.onnx")
+        shrink_weights(folder / "model.onnx")
         measured = {**figures, "torch_to_onnx_difference": difference}
         describe_model(folder, "relocalization", "scene", capacity=CAPACITY, figures=measured)
         return _archive(folder)
@@ -53,16 +53,22 @@ def random_input(dimensions: int, points: int = 200, lines: int = 20, seed: int 
     }
 
 
-def halve_weights(path: Path) -> None:
-    """Store the large weights of an ONNX file with half precision; the graph still computes in single precision."""
+def shrink_weights(path: Path) -> None:
+    """Store the large weights of an ONNX file as signed bytes, each row in steps of its own; the graph still computes
+    in single precision. Anchors stay as they are: they are metres, and a byte's step would be centimetres."""
     model = onnx.load(path)
-    large = [w for w in model.graph.initializer if w.data_type == TensorProto.FLOAT and np.prod(w.dims) >= HALVED]
+    graph = model.graph
+    large = [w for w in graph.initializer if w.data_type == TensorProto.FLOAT and np.prod(w.dims) >= LARGE]
     for weight in large:
-        half = numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), weight.name + "_half")
-        cast = helper.make_node("Cast", [half.name], [weight.name], to=TensorProto.FLOAT)
-        model.graph.initializer.remove(weight)
-        model.graph.initializer.append(half)
-        model.graph.node.insert(0, cast)
+        if weight.name.endswith("anchors"):
+            continue
+        values = numpy_helper.to_array(weight)
+        step = np.maximum(np.abs(values).max(axis=1), 1e-12).astype(np.float32) / 127
+        parts = {"_bytes": np.rint(values / step[:, None]).astype(np.int8), "_step": step}
+        names = [weight.name + part for part in parts]
+        graph.initializer.remove(weight)
+        graph.initializer.extend(numpy_helper.from_array(part, weight.name + name) for name, part in parts.items())
+        graph.node.insert(0, helper.make_node("DequantizeLinear", names, [weight.name], axis=0))
     onnx.save(model, path)
 
 

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the places that a scene's network proposes to a pose: alone, or as the first guess for landmarks to refine."""
+
+from __future__ import annotations
+
+from perception_models.relocalization.fix import Fix, Query, doubt, no_fix, refine
+from perception_models.relocalization.landmarks import Landmarks
+from perception_models.relocalization.pose import covariance, estimate_pose
+from perception_models.relocalization.scene_network import SceneNetwork
+from perception_models.relocalization.settings import FixSettings
+
+POINTS = 512  # best key points that the network is asked about
+PLACES = 600  # most reliable of their places that the pose is estimated from
+
+
+def find_by_network(
+    query: Query, network: SceneNetwork, settings: FixSettings, landmarks: Landmarks | None = None
+) -> Fix:
+    """The query's pose from the places that the network gives to its key points; with `landmarks` that pose is only the
+    guess near which they are matched."""
+    which, places = network.predict(query.features.descriptors[:POINTS]).best_points(PLACES)
+    pixels = query.features.points[which]
+    guess = estimate_pose(pixels, places, query.camera_matrix, settings.max_error)
+    if landmarks is not None:
+        return refine(query, landmarks, settings, guess)
+    if guess is None:
+        return no_fix("the places that the network proposes fit no pose")
+    fitting = guess.inliers
+    uncertainty = covariance(pixels[fitting], places[fitting], query.camera_matrix, guess.pose)
+    reason = doubt(pixels, fitting, query.size, settings)
+    return Fix(guess.pose, not reason, int(fitting.sum()), uncertainty, reason)
