@@ -18,7 +18,7 @@ from perception_models.relocalization.losses import ALONG_SIGHT, scene_loss, sig
 from perception_models.relocalization.network import NetworkSettings  # noqa: E402
 from perception_models.relocalization.rootsift import RootSift  # noqa: E402
 from perception_models.relocalization.scene_network import SceneNetwork  # noqa: E402
-from perception_models.relocalization.train import Recipe, Trainer, train_scene  # noqa: E402
+from perception_models.relocalization.train import Recipe, Trainer, train_on_frames, train_scene  # noqa: E402
 
 torch.set_num_threads(1)
 DIMENSIONS = 16
@@ -60,7 +60,7 @@ def scene(images: int = 24, seed: int = 0) -> list[list[Sample]]:
 
 
 def quick(**changes: float) -> Recipe:
-    small = Recipe(minutes=5, steps=250, batch_size=4, points=40, lines=5, anchors=16, check_every=50, threads=1)
+    small = Recipe(minutes=5, steps=160, batch_size=4, points=40, lines=5, anchors=16, check_every=50, threads=1)
     return Recipe(**{**vars(small), **changes})  # type: ignore[arg-type]
 
 
@@ -173,3 +173,11 @@ def test_a_scene_of_which_nothing_is_known_is_refused() -> None:
     blind = [[Sample(s.descriptors, s.line_tokens, np.full_like(s.places, np.nan), s.rays)] for (s, _) in scene(3)]
     with pytest.raises(ValueError, match="no image shows a place that is known"):
         Trainer(blind, quick(), NetworkSettings(DIMENSIONS))
+
+
+def test_frames_become_a_network_that_places_their_key_points() -> None:
+    frame = wall()
+    content = train_on_frames([frame] * 2, "rootsift", quick(steps=40))
+    features = RootSift().extract(frame.rgb)
+    found = SceneNetwork.from_bytes(content, threads=1).predict(features.descriptors)
+    assert np.median(np.abs(found.points[:, 0, 0] - 3)) < 0.1  # the wall is at x = 3

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from perception_models.geometry.cameras import RgbdFrame
 from perception_models.relocalization.anchors import spread_anchors
 from perception_models.relocalization.data import Sample, make_batch, samples_of
 from perception_models.relocalization.export import pack_network
@@ -155,6 +156,16 @@ def train_scene(
     return pack_network(trainer.average, {"held_out_error": round(trainer.held_out_error(), 4), "steps": trainer.step})
 
 
+def train_on_frames(
+    frames: Iterable[RgbdFrame], features: str, recipe: Recipe | None = None, progress: Progress | None = None
+) -> bytes:
+    """`train_scene` on frames with depth and pose, seen through the extractor `features`. Raises ValueError as that."""
+    recipe = recipe or Recipe()
+    extractor = load_extractor(features, threads=recipe.threads)
+    rng = np.random.default_rng(recipe.seed)
+    return train_scene([samples_of(frame, extractor, rng) for frame in frames], recipe, progress)
+
+
 @torch.no_grad()
 def point_errors(network: SceneNet, sample: Sample) -> Floats:
     """Distances (K,) in metres between the first choice and the truth for a sample's points whose place is known."""
@@ -193,12 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     from perception_models.simulation.room_drive import simulate_room  # building a map needs no simulator
 
-    extractor = load_extractor(options.features, threads=options.threads)
-    rng = np.random.default_rng(options.room)
-    room = simulate_room(options.room, options.frames)
-    scene = [samples_of(view.frame, extractor, rng) for view in room]
+    frames = (view.frame for view in simulate_room(options.room, options.frames))
     recipe = Recipe(minutes=options.minutes, threads=options.threads)
-    options.file.write_bytes(train_scene(scene, recipe, _print_progress))
+    options.file.write_bytes(train_on_frames(frames, options.features, recipe, _print_progress))
     print(f"network: {options.file}")
 
 
