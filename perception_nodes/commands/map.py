@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Build the map in which `perception localize` and relocalization_node find a camera.
+
+SRC is a bag with /camera/image, /camera/depth, /camera/camera_info and poses (truth or /tf), a folder in the layout of
+7-Scenes, or a folder with images/, depth/, K.txt and poses.txt. OUT is one file.
+
+example: perception map build out/room.mcap out/room.map
+"""
+
+import argparse
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from perception_models.geometry.cameras import RgbdFrame
+    from perception_models.relocalization import SceneMap
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("action", choices=["build"], help="what to do")
+    parser.add_argument("source", type=Path, metavar="SRC", help="bag or folder of images with poses and depth")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the file to write")
+    parser.add_argument(
+        "--features", default="xfeat", help="xfeat, or rootsift, which needs no weights (default: %(default)s)"
+    )
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th image (default: all)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build, write, and say how good it is."""
+    from perception_models.relocalization import SceneMap
+    from perception_nodes.progress import progress
+
+    if arguments.every < 1:
+        raise ValueError(f"--every {arguments.every}: take every 1st, 2nd, 3rd ... image")
+    start = time.monotonic()
+    with open_source(arguments.source) as (count, frames):
+        taken = progress(islice(frames, 0, None, arguments.every), -(-count // arguments.every), "finding features")
+        scene_map = SceneMap.build(taken, features=arguments.features)
+    scene_map.save(arguments.out)
+    print(f"{arguments.out}: {', '.join(summary(scene_map, arguments.out, time.monotonic() - start))}")
+    return 0
+
+
+@contextmanager
+def open_source(source: Path) -> "Iterator[tuple[int, Iterable[RgbdFrame]]]":
+    """Number of images and the frames of a bag or a folder. Raises OSError, ValueError or BadBag with the reason."""
+    if source.is_file() or (source / "metadata.yaml").exists():
+        from perception_nodes.rgbd_bag import RgbdBag
+
+        with RgbdBag(source) as bag:
+            yield len(bag), (frame for _, frame in bag)
+            if bag.rejected:
+                print(f"{len(bag.rejected)} images could not be used; the last: {bag.rejected[-1]}")
+    else:
+        from perception_nodes.posed_images import open_images
+
+        images = open_images(source)
+        yield len(images), images
+
+
+def summary(scene_map: "SceneMap", path: Path, seconds: float) -> Sequence[str]:
+    """What a map holds and how well views that were left out of it were found."""
+    facts = [f"{len(scene_map.landmarks)} landmarks", f"{path.stat().st_size / 1e6:.2f} MB", f"{seconds:.0f} s"]
+    figures = scene_map.figures
+    if "median_cm" in figures:
+        error = f"{figures['median_cm']:.1f} cm / {figures['median_deg']:.2f} deg"
+        facts.append(f"{figures['valid']:.0%} of {figures['queries']:.0f} left-out views found, median {error}")
+    return facts
