@@ -14,28 +14,34 @@ SHARE = FindPackageShare("perception_nodes")
 ARGUMENTS = {  # name: default, description
     "namespace": ("", "namespace of the nodes and their relative topics"),
     "points": ("points", "topic of the clouds (sensor_msgs/PointCloud2)"),
+    "image": ("camera/image", "topic of the images (sensor_msgs/Image)"),
+    "camera_info": ("camera/camera_info", "topic of their camera (sensor_msgs/CameraInfo)"),
+    "map_file": ("", "map for the relocalization node; empty: as its file of parameters says"),
     "use_sim_time": ("false", "time from /clock, as with ros2 bag play --clock"),
     "autostart": ("", "configure and activate at once; empty: as each node's file says"),
     "backend": ("", "auto, onnxruntime or tensorrt; empty: as each node's file says"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
     "detection": ("true", "run the detection node"),
     "detection_params": (PathJoinSubstitution([SHARE, "config", "detection.yaml"]), "its YAML file of parameters"),
+    "relocalization": ("false", "run the relocalization node; it needs a map_file"),
+    "relocalization_params": (PathJoinSubstitution([SHARE, "config", "relocalization.yaml"]), "its YAML file"),
     "rviz": ("false", "open RViz with this package's displays"),
     "fixed_frame": ("base_link", "fixed frame of RViz"),
 }
 
-SHARED = ("namespace", "points", "use_sim_time", "autostart", "backend", "log_level")
+SHARED = ("namespace", "use_sim_time", "autostart", "backend", "log_level")
 
 
 def generate_launch_description() -> LaunchDescription:
     """Each task's own launch file, switched by the argument of its name."""
     declared = [DeclareLaunchArgument(n, default_value=d, description=text) for n, (d, text) in ARGUMENTS.items()]
-    return LaunchDescription([*declared, task("detection"), rviz()])
+    tasks = [task("detection", "points"), task("relocalization", "image", "camera_info", "map_file")]
+    return LaunchDescription([*declared, *tasks, rviz()])
 
 
-def task(name: str) -> IncludeLaunchDescription:
-    """The launch file of a task with the shared arguments and its own parameter file."""
-    shared = [(argument, LaunchConfiguration(argument)) for argument in SHARED]
+def task(name: str, *own: str) -> IncludeLaunchDescription:
+    """The launch file of a task with the shared arguments, its own ones and its own parameter file."""
+    shared = [(argument, LaunchConfiguration(argument)) for argument in (*SHARED, *own)]
     return IncludeLaunchDescription(
         PythonLaunchDescriptionSource(PathJoinSubstitution([SHARE, "launch", f"{name}.launch.py"])),
         launch_arguments=[*shared, ("params_file", LaunchConfiguration(f"{name}_params"))],
@@ -45,6 +51,7 @@ def task(name: str) -> IncludeLaunchDescription:
 
 def rviz() -> Node:
     """RViz with this package's displays, in the same namespace as the nodes."""
+    topics = [(name, LaunchConfiguration(name)) for name in ("points", "image")]
     displays = PathJoinSubstitution([SHARE, "rviz", "perception.rviz"])
     return Node(
         package="rviz2",
@@ -52,6 +59,6 @@ def rviz() -> Node:
         namespace=LaunchConfiguration("namespace"),
         arguments=["-d", displays, "-f", LaunchConfiguration("fixed_frame")],
         parameters=[{"use_sim_time": LaunchConfiguration("use_sim_time")}],
-        remappings=[("points", LaunchConfiguration("points")), ("/tf", "tf"), ("/tf_static", "tf_static")],
+        remappings=[*topics, ("/tf", "tf"), ("/tf_static", "tf_static")],
         condition=IfCondition(LaunchConfiguration("rviz")),
     )

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,11 +24,13 @@ from perception_models.relocalization import Fix
 from perception_nodes.executors import BackgroundExecutor
 from perception_nodes.images import encode_image
 from perception_nodes.messages import decode_pose
+from perception_nodes.parameters import ros_name
 from perception_nodes.point_clouds import decode_points
 from perception_nodes.relocalization_frames import moved
-from perception_nodes.relocalization_node import RelocalizationNode
+from perception_nodes.relocalization_node import RelocalizationNode, RelocalizationParameters
 from perception_nodes.transforms import Broadcaster, Transforms
 
+ROOT = Path(__file__).resolve().parent.parent
 CAMERA_IN_MAP = se3.from_yaw_pitch_roll(0.4, 0.1, -1.5, [3, -2, 1.2])
 BASE_IN_CAMERA = se3.from_yaw_pitch_roll(-1.5, 0.2, 1.4, [0.1, 0.5, -0.3])
 BASE_IN_ODOM = se3.from_yaw_pitch_roll(1.0, 0, 0, [7, 7, 0])
@@ -424,6 +427,12 @@ def test_without_a_map_it_says_how_to_make_one(context):  # noqa: F811
     assert node.state == "unconfigured"
     assert "perception map build" in node.transition_error
     node.destroy_node()
+
+
+def test_every_key_of_the_parameter_file_is_a_parameter_with_that_default():
+    declared = {ros_name(entry): entry.default for entry in fields(RelocalizationParameters)}
+    file = yaml.safe_load((ROOT / "config/relocalization.yaml").read_text())
+    assert file["/**"]["ros__parameters"] == declared
 
 
 def test_lifecycle_cycles_leave_nothing_behind(start, relocalizer):
