@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception_models.geometry.cameras import Matrix
-from perception_models.relocalization.features import Features, Floats
+from perception_models.relocalization.features import Floats
 from perception_models.relocalization.landmarks import Landmarks
-from perception_models.relocalization.matching import guided_matches, mutual_matches
+from perception_models.relocalization.matching import Query, guided_matches, mutual_matches
 from perception_models.relocalization.pose import PoseEstimate, covariance, estimate_pose, spread
 from perception_models.relocalization.settings import FixSettings
 from perception_models.relocalization.tracking import Indices
@@ -29,15 +29,6 @@ class Fix:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Query:
-    """An image to be found: its key points, its camera (3, 3), its (width, height)."""
-
-    features: Features
-    camera_matrix: Matrix
-    size: tuple[int, int]
-
-
 def no_fix(reason: str) -> Fix:
     """What is returned where there is no pose: everything about it is unknown."""
     return Fix(np.full((4, 4), np.nan), False, 0, np.full((6, 6), np.inf), reason)
@@ -51,42 +42,45 @@ def find(query: Query, landmarks: Landmarks, settings: FixSettings, prior: Matri
         fix = refine(query, landmarks, settings, first_guess(query, landmarks, settings, near))
         if fix.valid:
             return fix
-    return refine(query, landmarks, settings, first_guess(query, landmarks, settings))
+    among = np.arange(min(len(landmarks), settings.first_landmarks))
+    return refine(query, landmarks, settings, first_guess(query, landmarks, settings, among))
 
 
-def first_guess(
-    query: Query, landmarks: Landmarks, settings: FixSettings, among: Indices | None = None
-) -> PoseEstimate | None:
-    """Pose by descriptors alone, from the best key points and all landmarks, or those `among` (K,)."""
-    descriptors = landmarks.descriptors if among is None else landmarks.descriptors[among]
+def first_guess(query: Query, landmarks: Landmarks, settings: FixSettings, among: Indices) -> PoseEstimate | None:
+    """Pose by descriptors alone, from the best key points and the landmarks `among` (K,)."""
     best = query.features.descriptors[: settings.first_points]
-    key_points, found = mutual_matches(best, descriptors, settings.min_similarity)
-    found = found if among is None else among[found]
-    return estimate_pose(
-        query.features.points[key_points], landmarks.positions[found], query.camera_matrix, settings.max_error
-    )
+    key_points, rows = mutual_matches(best, landmarks.descriptors[among], settings.min_similarity)
+    pixels, points = query.features.points[key_points], landmarks.positions[among[rows]]
+    return estimate_pose(pixels, points, query.camera_matrix, settings.max_error)
 
 
 def refine(query: Query, landmarks: Landmarks, settings: FixSettings, guess: PoseEstimate | None) -> Fix:
     """Match all key points once more, to what the map views near the guess saw, and judge the pose that comes of it.
 
-    Views near the query agree with it best: where the map's poses drift, they drifted alike.
+    Few and near views agree with the query best, because where the map's poses drift they drifted alike; more of them
+    come before, because the first guess may be off.
     """
     if guess is None:
         return no_fix("nothing in the image matches the map")
-    visible = landmarks.seen_by(landmarks.nearest_views(guess.pose, settings.views))
-    key_points, found = guided_matches(
-        query.features, landmarks, visible, guess.pose, query.camera_matrix,
-        settings.guide_pixels, settings.min_similarity,
-    )  # fmt: skip
-    pixels, points = query.features.points[key_points], landmarks.positions[found]
-    estimate = estimate_pose(pixels, points, query.camera_matrix, settings.max_error, guess.pose)
+    estimate: PoseEstimate | None = guess
+    for views, radius in settings.rounds:
+        if estimate is None:
+            break
+        visible = landmarks.seen_by(landmarks.nearest_views(estimate.pose, views))
+        key_points, found = guided_matches(query, landmarks, visible, estimate.pose, radius, settings.min_similarity)
+        pixels, points = query.features.points[key_points], landmarks.positions[found]
+        estimate = estimate_pose(pixels, points, query.camera_matrix, settings.max_error, estimate.pose)
     if estimate is None:
         return no_fix("the map does not confirm the first guess")
-    inliers = estimate.inliers
-    uncertainty = covariance(pixels[inliers], points[inliers], query.camera_matrix, estimate.pose)
-    reason = doubt(pixels, inliers, query.size, settings)
-    return Fix(estimate.pose, not reason, int(inliers.sum()), uncertainty, reason)
+    return judge(query, pixels, points, estimate, settings)
+
+
+def judge(query: Query, pixels: Floats, points: Floats, estimate: PoseEstimate, settings: FixSettings) -> Fix:
+    """The fix of a pose that was estimated from matched pixels (M, 2) and map points (M, 3)."""
+    fitting = estimate.inliers
+    uncertainty = covariance(pixels[fitting], points[fitting], query.camera_matrix, estimate.pose)
+    reason = doubt(pixels, fitting, query.size, settings)
+    return Fix(estimate.pose, not reason, int(fitting.sum()), uncertainty, reason)
 
 
 def doubt(pixels: Floats, inliers: NDArray[np.bool_], size: tuple[int, int], settings: FixSettings) -> str:

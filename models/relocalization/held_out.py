@@ -9,8 +9,9 @@ import numpy as np
 
 from perception_models.geometry import se3
 from perception_models.geometry.cameras import Matrix
-from perception_models.relocalization.fix import Fix, Query, find
+from perception_models.relocalization.fix import Fix, find
 from perception_models.relocalization.landmarks import fuse
+from perception_models.relocalization.matching import Query
 from perception_models.relocalization.settings import FixSettings, MapSettings
 from perception_models.relocalization.tracking import track
 from perception_models.relocalization.views import View

@@ -20,9 +20,9 @@ LEVELS = 127  # of a signed byte
 
 @dataclass(frozen=True)
 class Landmarks:
-    """positions (N, 3) in the map, metres; descriptors (N, D) of about unit length, in steps of `step`;
-    poses (V, 4, 4) of the map's views, camera -> map; seen (M,): landmarks that a view saw, view after view;
-    starts (V + 1,): where each view begins in `seen`."""
+    """Those that most views saw come first. positions (N, 3) in the map, metres; descriptors (N, D) of about unit
+    length, in steps of `step`; poses (V, 4, 4) of the map's views, camera -> map; seen (M,): landmarks that a view saw,
+    view after view; starts (V + 1,): where each view begins in `seen`."""
 
     positions: Floats
     descriptors: Floats
@@ -51,7 +51,7 @@ def fuse(views: Sequence[View], observed: Observations, settings: MapSettings) -
     """Landmarks at the mean of where their views saw them; those that too few views saw are left out."""
     counts = np.bincount(observed.landmarks)
     kept = np.argsort(-counts, kind="stable")[: settings.max_landmarks]
-    kept = np.sort(kept[counts[kept] >= settings.min_views])
+    kept = kept[counts[kept] >= settings.min_views]
     number = np.full(len(counts), -1)
     number[kept] = np.arange(len(kept))
     ids = number[observed.landmarks]

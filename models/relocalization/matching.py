@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from perception_models.geometry import se3
@@ -13,6 +15,15 @@ from perception_models.relocalization.tracking import Indices, best_pairs, expec
 
 BLOCK = 4096  # landmarks compared at once: similarities stay in the cache
 NEIGHBOURS = 8
+
+
+@dataclass(frozen=True)
+class Query:
+    """An image to be found: its key points, its camera (3, 3), its (width, height)."""
+
+    features: Features
+    camera_matrix: Matrix
+    size: tuple[int, int]
 
 
 def mutual_matches(left: Floats, right: Floats, min_similarity: float) -> tuple[Indices, Indices]:
@@ -29,19 +40,13 @@ def mutual_matches(left: Floats, right: Floats, min_similarity: float) -> tuple[
 
 
 def guided_matches(
-    features: Features,
-    landmarks: Landmarks,
-    visible: Indices,
-    pose: Matrix,
-    camera_matrix: Matrix,
-    radius: float,
-    min_similarity: float,
+    query: Query, landmarks: Landmarks, visible: Indices, pose: Matrix, radius: float, min_similarity: float
 ) -> tuple[Indices, Indices]:
     """Pairs (key points, landmarks) of the landmarks `visible` (K,): each within `radius` pixels of where `pose`,
     camera -> map, expects it, and the most similar there."""
-    pixels = project(se3.apply(se3.inverse(pose), landmarks.positions[visible]), camera_matrix)
-    key_points, rows = expected_pairs(pixels, features.points, radius, NEIGHBOURS)
+    pixels = project(se3.apply(se3.inverse(pose), landmarks.positions[visible]), query.camera_matrix)
+    key_points, rows = expected_pairs(pixels, query.features.points, radius, NEIGHBOURS)
     chosen = visible[rows]
-    similarity = np.einsum("nd,nd->n", features.descriptors[key_points], landmarks.descriptors[chosen])
+    similarity = np.einsum("nd,nd->n", query.features.descriptors[key_points], landmarks.descriptors[chosen])
     alike = similarity > min_similarity
     return best_pairs(key_points[alike], chosen[alike], similarity[alike])

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from perception_models.relocalization.fix import Fix, Query, doubt, no_fix, refine
+from perception_models.relocalization.fix import Fix, judge, no_fix, refine
 from perception_models.relocalization.landmarks import Landmarks
-from perception_models.relocalization.pose import covariance, estimate_pose
+from perception_models.relocalization.matching import Query
+from perception_models.relocalization.pose import estimate_pose
 from perception_models.relocalization.scene_network import SceneNetwork
 from perception_models.relocalization.settings import FixSettings
 
@@ -25,7 +26,4 @@ def find_by_network(
         return refine(query, landmarks, settings, guess)
     if guess is None:
         return no_fix("the places that the network proposes fit no pose")
-    fitting = guess.inliers
-    uncertainty = covariance(pixels[fitting], places[fitting], query.camera_matrix, guess.pose)
-    reason = doubt(pixels, fitting, query.size, settings)
-    return Fix(guess.pose, not reason, int(fitting.sum()), uncertainty, reason)
+    return judge(query, pixels, places, guess, settings)

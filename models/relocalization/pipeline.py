@@ -10,12 +10,15 @@ import numpy as np
 
 from perception_models.geometry.cameras import Matrix
 from perception_models.relocalization.features import FeatureExtractor, Image, load_extractor
-from perception_models.relocalization.fix import Fix, Query, find, no_fix
+from perception_models.relocalization.fix import Fix, find, no_fix
+from perception_models.relocalization.matching import Query
+from perception_models.relocalization.network_fix import find_by_network
 from perception_models.relocalization.scene_map import SceneMap
+from perception_models.relocalization.scene_network import SceneNetwork
 from perception_models.relocalization.settings import FixSettings
 from perception_models.runtime import EngineInfo
 
-METHODS = ("landmarks",)
+METHODS = ("landmarks", "network", "network+landmarks")  # the last: the network proposes, landmarks refine
 
 
 class Relocalizer:
@@ -33,9 +36,11 @@ class Relocalizer:
         if method not in METHODS:
             raise ValueError(f"method '{method}' is unknown; known are {', '.join(METHODS)}")
         self.scene_map = scene_map
+        self.method = method
         self.settings = settings or FixSettings()
         self.timing: dict[str, float] = {}
         self._extractor = extractor or load_extractor(scene_map.features, threads=threads)
+        self._network = None if method == "landmarks" else load_network(scene_map, threads)
         self._trust = scene_map.figures.get("covariance_scale", 1.0)
 
     @property
@@ -61,12 +66,28 @@ class Relocalizer:
     def _find(self, query: Query, prior: Matrix | None) -> Fix:
         if not len(query.features):
             return no_fix("the image has no key points: it is blank, dark or blurred")
-        fix = find(query, self.scene_map.landmarks, self.settings, prior)
+        fix = self._find_by_method(query, prior)
         return replace(fix, covariance=fix.covariance * self._trust)
+
+    def _find_by_method(self, query: Query, prior: Matrix | None) -> Fix:
+        landmarks = self.scene_map.landmarks
+        if self._network is None:
+            return find(query, landmarks, self.settings, prior)
+        refined = landmarks if self.method == "network+landmarks" else None
+        return find_by_network(query, self._network, self.settings, refined)
 
     def close(self) -> None:
         """Free what the features hold; the relocalizer cannot be used afterwards."""
         self._extractor.close()
+        if self._network is not None:
+            self._network.close()
+
+
+def load_network(scene_map: SceneMap, threads: int | None) -> SceneNetwork:
+    """The map's network. Raises ValueError where it has none."""
+    if not scene_map.network:
+        raise ValueError("the map has no network; train one with `perception map build --network`, or use landmarks")
+    return SceneNetwork.from_bytes(scene_map.network, threads)
 
 
 def check_camera(camera_matrix: Matrix) -> None:

@@ -22,10 +22,12 @@ class MapSettings:
 class FixSettings:
     """How an image is matched to the map, and what makes a pose valid."""
 
-    first_points: int = 256  # best key points that are matched to the whole map
+    first_points: int = 512  # best key points, matched by descriptor alone
+    first_landmarks: int = 12_000  # to the landmarks that most views saw
     min_similarity: float = 0.6  # cosine between descriptors
-    views: int = 5  # map views nearest to the first pose, whose landmarks are matched once more,
-    guide_pixels: float = 8.0  # this far from where the first pose expects them
+    # Then, round after round: how many map views nearest to the pose so far have their landmarks matched, and how many
+    # pixels from where that pose expects them.
+    rounds: tuple[tuple[int, float], ...] = ((20, 12.0), (5, 8.0))
     prior_views: int = 40  # map views nearest to a prior pose, whose landmarks are matched first
     max_error: float = 6.0  # pixels, of an inlier
     min_inliers: int = 30
