@@ -8,9 +8,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import rclpy
+import yaml
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from node_support import Bench, FakeInfo, context, overrides, wait_for  # noqa: F401
@@ -18,15 +20,17 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_srvs.srv import Trigger
+from wall_support import HEIGHT, MATRIX, POSES, WIDTH, texture, view
 
 from perception_models.geometry import se3
-from perception_models.relocalization import Fix
+from perception_models.relocalization import Fix, SceneMap
 from perception_nodes.executors import BackgroundExecutor
 from perception_nodes.images import encode_image
 from perception_nodes.messages import decode_pose
 from perception_nodes.parameters import ros_name
 from perception_nodes.point_clouds import decode_points
 from perception_nodes.relocalization_frames import moved
+from perception_nodes.relocalization_map import load_relocalizer
 from perception_nodes.relocalization_node import RelocalizationNode, RelocalizationParameters
 from perception_nodes.transforms import Broadcaster, Transforms
 
@@ -427,6 +431,35 @@ def test_without_a_map_it_says_how_to_make_one(context):  # noqa: F811
     assert node.state == "unconfigured"
     assert "perception map build" in node.transition_error
     node.destroy_node()
+
+
+@pytest.fixture(scope="module")
+def wall_map(tmp_path_factory):
+    """File of the map of a textured wall."""
+    frames = [view(pose, texture()) for pose in POSES]
+    return SceneMap.build(frames, features="rootsift").save(tmp_path_factory.mktemp("map") / "wall.map")
+
+
+def test_the_genuine_relocalizer_finds_its_wall_and_nothing_else(start, wall_map):
+    """Views of the wall give the camera's place; black, blurred and foreign images give nothing."""
+    bench = start(mounted=False, base_frame="", load=load_relocalizer, map_file=str(wall_map), prior_age=0.0)
+    assert decode_points(bench.got["landmarks"][0]).shape[0] > 300
+    bench.info(width=WIDTH, height=HEIGHT, k=MATRIX.ravel())
+    truth = se3.make(np.eye(3), [0.11, 0.05, 0])
+    wall = view(truth, texture()).rgb
+    noise = np.random.default_rng(1).integers(0, 256, wall.shape, np.uint8)
+    for count, rgb in enumerate((np.zeros_like(wall), cv2.blur(wall, (61, 61)), noise), start=1):
+        bench.images.publish(encode_image(rgb, bench.header("camera")))
+        wait_for(lambda: bench.node.health.no_result == count)  # noqa: B023
+    assert not bench.got["pose"]
+    assert "not found in the map" in bench.node.health.last_error
+    bench.images.publish(encode_image(wall, bench.header("camera")))
+    wait_for(lambda: bench.got["pose"])
+    answer = bench.got["pose"][0]
+    np.testing.assert_allclose(decode_pose(answer.pose.pose), truth, atol=0.01)
+    assert (np.linalg.eigvalsh(np.reshape(answer.pose.covariance, (6, 6))) > 0).all()
+    wait_for(lambda: {"features", "pose", "convert", "publish"} <= set(bench.node.timing.percentiles()))
+    bench.transforms.close()
 
 
 def test_every_key_of_the_parameter_file_is_a_parameter_with_that_default():
