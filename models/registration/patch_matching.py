@@ -21,7 +21,7 @@ NOTHING = -1e4  # score of what is padding
 PATCH_POINTS = 64
 PATCH_PAIRS = 128
 CONFIDENCE = 0.05
-MUTUAL = 3  # a point's best partners that may be mutual
+MUTUAL = 3
 ITERATIONS = 20
 
 
@@ -45,28 +45,34 @@ def match_super_points(source: Floats, target: Floats, count: int = PATCH_PAIRS)
     return rows.astype(np.int64), columns.astype(np.int64)
 
 
-def patches(points: Floats, super_points: Floats) -> Ints:
-    """Rows (S, PATCH_POINTS) of the points (N, 3) nearest to each super-point (S, 3), nearest first; -1 where a patch
+def patches(points: Floats, super_points: Floats, size: int = PATCH_POINTS) -> Ints:
+    """Rows (S, size) of the points (N, 3) nearest to each super-point (S, 3), nearest first; -1 where a patch
     has fewer."""
     distance, owner = cKDTree(super_points).query(points)
     order = np.lexsort((distance, owner))
     starts = np.searchsorted(owner[order], np.arange(len(super_points)))
     place = np.arange(len(points)) - starts[owner[order]]
-    rows = np.full((len(super_points), PATCH_POINTS), -1, np.int64)
-    fits = place < PATCH_POINTS
+    rows = np.full((len(super_points), size), -1, np.int64)
+    fits = place < size
     rows[owner[order][fits], place[fits]] = order[fits]
     return rows
 
 
 def match_patches(
-    source: Floats, target: Floats, source_patches: Ints, target_patches: Ints, dustbin: float
+    source: Floats,
+    target: Floats,
+    source_patches: Ints,
+    target_patches: Ints,
+    dustbin: float,
+    mutual: int = MUTUAL,
+    iterations: int = ITERATIONS,
 ) -> PatchMatches:
     """Match the points of K pairs of patches (K, P), (K, P) by descriptors (N, F), (M, F) whose dot product is a score;
-    `dustbin` is the score of having no partner."""
+    `dustbin` is the score of having no partner. A match is among the `mutual` best of both of its points."""
     scores = np.einsum("kif,kjf->kij", source[source_patches], target[target_patches])
     scores[~((source_patches >= 0)[:, :, None] & (target_patches >= 0)[:, None])] = NOTHING
-    confidence = np.exp(transport_with_dustbin(scores, dustbin))
-    keep = _mutual_best(confidence) & (confidence > CONFIDENCE)
+    confidence = np.exp(transport_with_dustbin(scores, dustbin, iterations))
+    keep = _mutual_best(confidence, mutual) & (confidence > CONFIDENCE)
     keep &= (source_patches >= 0)[:, :, None] & (target_patches >= 0)[:, None]
     pair, i, j = np.nonzero(keep)
     return PatchMatches(source_patches[pair, i], target_patches[pair, j], confidence[pair, i, j], pair)
@@ -86,9 +92,9 @@ def transport_with_dustbin(scores: Floats, dustbin: float, iterations: int = ITE
     return full[:, :-1, :-1]
 
 
-def _mutual_best(confidence: Floats) -> npt.NDArray[np.bool_]:
-    """Where a partner is among the MUTUAL best of both (K, P, R)."""
-    best = min(MUTUAL, *confidence.shape[1:])
+def _mutual_best(confidence: Floats, mutual: int) -> npt.NDArray[np.bool_]:
+    """Where a partner is among the `mutual` best of both (K, P, R)."""
+    best = min(mutual, *confidence.shape[1:])
     by_row = confidence >= np.partition(confidence, -best, axis=2)[:, :, -best, None]
     by_column = confidence >= np.partition(confidence, -best, axis=1)[:, None, -best]
     return np.asarray(by_row & by_column)

@@ -6,19 +6,21 @@ example: perception import-weights detection dsvt_pillar_waymo.pth --out out/wei
 """
 
 import argparse
+import importlib
 from pathlib import Path
+
+TASKS = ("detection", "registration", "relocalization")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("task", choices=["detection"], help="what the checkpoint is for")
+    parser.add_argument("task", choices=TASKS, help="what the checkpoint is for")
     parser.add_argument("file", type=Path, metavar="FILE", help="the downloaded checkpoint")
     parser.add_argument("--out", type=Path, default=Path("weights"), help="parent of the new folder (default: weights)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Recognise, load and export the checkpoint."""
-    from perception_models.detection.checkpoints import import_weights
-
-    print(import_weights(arguments.file, arguments.out))
+    checkpoints = importlib.import_module(f"perception_models.{arguments.task}.checkpoints")
+    print(checkpoints.import_weights(arguments.file, arguments.out))
     return 0

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads published checkpoint files of registration networks: names are matched, weights are never altered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from perception_models.checkpoint_files import describe_mismatch, fitting, read_state
+from perception_models.registration.geotransformer import GeoTransformer
+from perception_models.registration.geotransformer_settings import PUBLISHED
+from perception_models.registration.official_export import export_geotransformer
+from perception_models.runtime import BadWeights
+
+
+def import_checkpoint(file: Path, name: str) -> GeoTransformer:
+    """The network `name` (a key of PUBLISHED) with the weights of a checkpoint file, in evaluation mode.
+
+    Raises BadWeights when the file is no checkpoint, or when keys or shapes do not fit; ValueError for an unknown name.
+    """
+    if name not in PUBLISHED:
+        raise ValueError(f"unknown network {name!r}; there are {', '.join(PUBLISHED)}")
+    return _filled(name, read_state(file), file)
+
+
+def import_weights(file: Path, out_dir: Path) -> Path:
+    """Recognise, load and export a checkpoint file -> the folder out_dir/<name> with model.onnx and model.yaml.
+
+    Raises BadWeights as `import_checkpoint`.
+    """
+    state = read_state(file)
+    name = recognise(state)
+    return export_geotransformer(_filled(name, state, file), name, out_dir / name)
+
+
+def recognise(state: Mapping[str, Tensor]) -> str:
+    """The network whose names and shapes the largest share of the entries fits."""
+    fits = {name: _share(_empty_state(name), state) for name in PUBLISHED}
+    best = max(fits, key=lambda name: fits[name])
+    if fits[best] == 0:
+        raise BadWeights(f"these weights belong to none of the networks {', '.join(PUBLISHED)}")
+    return best
+
+
+def _share(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> float:
+    common = fitting(expected, given)
+    return common / (len(expected) + len(given) - common)
+
+
+def _filled(name: str, state: Mapping[str, Tensor], file: Path) -> GeoTransformer:
+    network = GeoTransformer(PUBLISHED[name])
+    problems = describe_mismatch(network.state_dict(), state)
+    if problems:
+        raise BadWeights(f"{file} does not fit {name}: {problems}")
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def _empty_state(name: str) -> Mapping[str, Tensor]:
+    with torch.device("meta"):
+        return cast(Mapping[str, Tensor], GeoTransformer(PUBLISHED[name]).state_dict())
