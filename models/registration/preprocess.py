@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from perception_models.registration.fpfh import describe
 from perception_models.registration.normals import estimate_normals
 from perception_models.registration.settings import RegistrationSettings
+from perception_models.registration.visibility import RangeImage
 
 Floats = npt.NDArray[np.float32]
 
@@ -21,12 +22,13 @@ Floats = npt.NDArray[np.float32]
 @dataclass(frozen=True)
 class Cloud:
     """points (N, 3) float32 m, normals (N, 3) float32 of unit length towards the viewpoint, features (N, F) float32 of
-    unit length, and the settings they were made with."""
+    unit length, the settings they were made with, and the viewpoint (3,) m."""
 
     points: Floats
     normals: Floats
     features: Floats
     settings: RegistrationSettings
+    viewpoint: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -35,6 +37,23 @@ class Cloud:
     def tree(self) -> cKDTree:
         """Nearest neighbours among the points."""
         return cKDTree(self.points)
+
+    @cached_property
+    def range_image(self) -> RangeImage:
+        """What was seen from the viewpoint."""
+        return RangeImage(self.points, self.viewpoint)
+
+    @cached_property
+    def gicp_cloud(self) -> small_gicp.PointCloud:
+        """The points with normals, as small_gicp wants them."""
+        cloud = small_gicp.PointCloud(self.points.astype(np.float64))
+        small_gicp.estimate_normals(cloud, self.gicp_tree, self.settings.normal_neighbours)
+        return cloud
+
+    @cached_property
+    def gicp_tree(self) -> small_gicp.KdTree:
+        """Nearest neighbours among the points, as small_gicp wants them."""
+        return small_gicp.KdTree(self.points.astype(np.float64))
 
 
 def prepare(
@@ -50,7 +69,8 @@ def prepare(
     kept = np.any(normals != 0, axis=1)  # a point without neighbours has no surface to describe
     thin, normals = thin[kept], normals[kept]
     radii = [radius * settings.voxel for radius in settings.feature_radii]
-    return Cloud(thin, normals, describe(thin, normals, radii), settings)
+    x, y, z = np.asarray(viewpoint, float).tolist()
+    return Cloud(thin, normals, describe(thin, normals, radii), settings, (x, y, z))
 
 
 def checked(points: npt.NDArray[np.floating]) -> Floats:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lengths that fix how a cloud is prepared and aligned: one preset for rooms, one for LiDAR scans."""
+"""What fixes how a cloud is prepared and aligned: one preset for rooms, one for LiDAR scans."""
 
 from __future__ import annotations
 
@@ -13,11 +13,28 @@ LIDAR_EXTENT = 20.0  # m; rooms are smaller, a LiDAR scan outdoors is larger
 
 @dataclass(frozen=True)
 class RegistrationSettings:
-    """Lengths in metres. A cloud that was prepared with some settings can only be aligned with the same ones."""
+    """Lengths in voxels but for the voxel itself, angles in radians. Clouds to be aligned have the same settings."""
 
-    voxel: float
+    voxel: float  # m
     normal_neighbours: int = 20
-    feature_radii: tuple[float, ...] = (3.0, 6.0)  # of the descriptors, in voxels
+    feature_radii: tuple[float, ...] = (3.0, 6.0)  # of the descriptors
+    temperature: float = 0.006  # of the dual softmax over cosines of classical descriptors
+    matched_points: int = 6000  # of a cloud, at most; a larger one is matched by a part of its points
+    correspondences: int = 500
+    tolerance: float = 2.0  # of a correspondence: noise of the points, and the voxels' own size
+    normal_tolerance: float = 0.7  # 40 degrees
+    group: int = 20  # correspondences that propose a transform together
+    hypotheses: int = 200
+    sampled_points: int = 300  # of each cloud, to verify a hypothesis with
+    refined_hypotheses: int = 16
+    distinct: float = 4.0  # hypotheses that move the cloud's far points by less are one
+    judged_points: int = 1500  # of each cloud, to choose among what was refined
+    free_margin: float = 4.0  # in front of what was seen, from where on a point contradicts it
+    least_points: int = 100  # of a cloud
+    least_inliers: int = 100
+    least_overlap: float = 0.1  # less what is contradicted
+    least_support: float = 5.0
+    least_constraint: float = 0.01
 
 
 INDOOR = RegistrationSettings(voxel=0.05)
