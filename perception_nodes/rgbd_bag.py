@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from perception_models.geometry import se3
 from perception_models.geometry.cameras import Floats, Matrix, RgbdFrame, unproject
 from perception_nodes import bags
 from perception_nodes.bag_messages import (
-    decode_odometry,
     encode_camera,
     encode_columns,
     encode_image,
@@ -24,17 +22,15 @@ from perception_nodes.bag_messages import (
     header,
     stamp_of,
 )
-from perception_nodes.bag_transforms import read_transforms
+from perception_nodes.bag_transforms import Poses
 from perception_nodes.bags import BadBag, BagReader, BagWriter
 from perception_nodes.camera_info import decode_camera
 from perception_nodes.errors import InvalidMessage
 from perception_nodes.images import decode_depth, decode_image
 from perception_nodes.scans import BASE, CAMERA, ODOM
-from perception_nodes.transform_buffer import TransformBuffer, TransformUnavailable
 
 # base_link looks along x with z up (REP-103), the camera's optical frame along z with y down; they share their origin.
 OPTICAL_IN_BASE = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
-WORLDS = ("map", ODOM)
 MILLIMETRES_MAX = 65535
 
 
@@ -91,7 +87,7 @@ class RgbdBag:
         self._topic = self._reader.image_topic(self._wanted)
         if not self._reader.count(bags.CAMERA_INFO):
             raise BadBag(f"{self._path} has no {bags.CAMERA_INFO}, without which nothing can be measured in its images")
-        self._buffer, self._worlds = self._read_poses()
+        self._poses = Poses(self._reader)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -131,21 +127,5 @@ class RgbdBag:
             raise InvalidMessage("the camera info comes after the image")
         camera = decode_camera(info)
         metres = None if depth is None else camera.rectify_depth(decode_depth(depth))
-        pose = self._pose(image.header.frame_id, stamp_of(image))
+        pose = self._poses.of(image.header.frame_id, stamp_of(image))
         return RgbdFrame(camera.rectify(decode_image(image)), metres, camera.matrix, pose)
-
-    def _pose(self, frame_id: str, stamp: int) -> Matrix | None:
-        for world in self._worlds:
-            with suppress(TransformUnavailable):
-                return self._buffer.lookup(world, frame_id, stamp)
-        return None
-
-    def _read_poses(self) -> tuple[TransformBuffer, tuple[str, ...]]:
-        """Where the camera was, and in which frames to ask."""
-        if not self._reader.count(bags.TRUTH_ODOMETRY):
-            return read_transforms(self._reader, [bags.TF, bags.TF_STATIC]), WORLDS
-        buffer, world = read_transforms(self._reader, [bags.TF_STATIC]), ODOM
-        for _, _, message in self._reader.messages([bags.TRUTH_ODOMETRY]):
-            world = message.header.frame_id
-            buffer.set(decode_odometry(message), world, message.child_frame_id, stamp_of(message))
-        return buffer, (world,)

@@ -16,7 +16,6 @@ from perception_nodes.bag_messages import (
     Objects,
     decode_objects,
     decode_rectangles,
-    decode_transforms,
     encode_camera,
     encode_cloud,
     encode_objects,
@@ -26,12 +25,13 @@ from perception_nodes.bag_messages import (
     header,
     stamp_of,
 )
+from perception_nodes.bag_transforms import Poses, read_transforms
 from perception_nodes.bags import BadBag, BagReader, BagWriter
 from perception_nodes.errors import InvalidMessage
 from perception_nodes.point_clouds import decode_points, require_finite
+from perception_nodes.point_times import decode_times
 from perception_nodes.transform_buffer import LATEST, TransformBuffer, TransformUnavailable
 
-FOREVER = 1e9  # s
 LIDAR, BASE, ODOM, CAMERA = "lidar", "base_link", "odom", "camera_optical_frame"
 
 
@@ -51,6 +51,17 @@ class Scan:
     rings: NDArray[np.uint16] | None = None
     times: NDArray[np.float32] | None = None
     ignored: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One cloud: `points` (N, 3) in the sensor's frame, `times` (N,) in seconds since `stamp` where they are known, and
+    `pose` (4, 4), sensor -> world, where the bag tells it."""
+
+    stamp: int
+    points: NDArray[np.float32]
+    times: NDArray[np.float64] | None
+    pose: NDArray[np.float64] | None
 
 
 @dataclass(frozen=True)
@@ -127,6 +138,18 @@ class ScanBag:
             ignored = self._ignored.get(stamp, np.zeros((0, 4)))
             yield Scan(stamp, points, self._truth(stamp, message.header.frame_id), ignored=ignored)
 
+    def sweeps(self) -> Iterator[Sweep]:
+        """The clouds as odometry takes them: points, their times, and where the sensor was."""
+        poses = Poses(self._reader)
+        for _, _, message in self._reader.messages([self._topic]):
+            try:
+                points, times = decode_points(message)[:, :3], decode_times(message)
+            except InvalidMessage as error:
+                self.rejected.append(str(error))
+                continue
+            stamp = stamp_of(message)
+            yield Sweep(stamp, points, times, poses.of(message.header.frame_id, stamp))
+
     def _truth(self, stamp: int, frame_id: str) -> Objects | None:
         frame, objects = self._objects.get(stamp, (frame_id, None))
         if frame != frame_id:
@@ -135,7 +158,7 @@ class ScanBag:
 
     def recorded(self) -> dict[int, Objects]:
         """The detections that the bag holds, by stamp, in the frame of the clouds. Raises BadBag if /tf lacks that."""
-        buffer, frame = self._transforms([bags.TF, bags.TF_STATIC]), self._cloud_frame()
+        buffer, frame = read_transforms(self._reader, [bags.TF, bags.TF_STATIC]), self._cloud_frame()
         found = {}
         for _, _, message in self._reader.messages([bags.DETECTIONS]):
             objects, stamp, given = decode_objects(message), stamp_of(message), message.header.frame_id
@@ -150,7 +173,7 @@ class ScanBag:
         cameras = [message for _, _, message in self._reader.messages([bags.TRUTH_COVERAGE])]
         if not cameras:
             return None
-        buffer = self._transforms([bags.TF_STATIC])
+        buffer = read_transforms(self._reader, [bags.TF_STATIC])
         pose = _look_up(buffer, self._cloud_frame(), cameras[0].header.frame_id, LATEST)
         projection = np.asarray(cameras[0].p, float).reshape(3, 4) @ se3.inverse(pose)
         return ImageCoverage(projection, int(cameras[0].width), int(cameras[0].height))
@@ -158,14 +181,6 @@ class ScanBag:
     def _cloud_frame(self) -> str:
         first = next(message for _, _, message in self._reader.messages([self._topic]))
         return str(first.header.frame_id)
-
-    def _transforms(self, topics: list[str]) -> TransformBuffer:
-        """All that the bag says on these topics."""
-        buffer = TransformBuffer(length=FOREVER)
-        for topic, _, message in self._reader.messages(topics):
-            for entry, (parent, child, pose) in zip(message.transforms, decode_transforms(message), strict=True):
-                buffer.set(pose, parent, child, stamp_of(entry), topic == bags.TF_STATIC)
-        return buffer
 
 
 def _look_up(buffer: TransformBuffer, target: str, source: str, stamp: int) -> NDArray[np.float64]:
