@@ -63,8 +63,11 @@ class SwitchableRelocalizer:
         self._current.close()
 
 
-def load_relocalizer(map_file: str, threads: int) -> AnyRelocalizer:
-    """The relocalizer of a map. Raises ValueError where none is named, BadMap where it cannot be read."""
+def load_relocalizer(map_file: str, method: str, threads: int) -> AnyRelocalizer:
+    """The relocalizer of a map; 0 threads let the engine choose.
+
+    Raises ValueError where no file is named, BadMap where it cannot be read.
+    """
     if not map_file:
         raise ValueError("map_file is empty: build a map with `perception map build` and name its file")
-    return Relocalizer(SceneMap.load(Path(map_file)), threads=threads or None)
+    return Relocalizer(SceneMap.load(Path(map_file)), method, threads or None)

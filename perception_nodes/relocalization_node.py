@@ -15,6 +15,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
 from perception_models.relocalization import Fix
+from perception_models.relocalization.pipeline import METHODS
 from perception_nodes.camera_info import decode_camera
 from perception_nodes.errors import NoResult, NotAsked
 from perception_nodes.images import decode_image
@@ -37,6 +38,7 @@ class RelocalizationParameters(Parameters):
     """Run-time tuning of the relocalization node; what is known of the place is in the map's file."""
 
     map_file: str = parameter("", "file made by `perception map build`; after a change call ~/load_map")
+    method: str = parameter("landmarks", "how the map is used; a network must be in it", choices=METHODS, fixed=True)
     threads: int = parameter(0, "threads of the engine on the CPU; 0 lets it choose", low=0, high=256, fixed=True)
     mode: str = parameter(
         "continuous", "every image it has time for, or only one at each call of ~/localize",
@@ -69,11 +71,12 @@ class RelocalizationNode(PerceptionNode[RelocalizationParameters, SwitchableRelo
     """Publishes where base_link is in the map, for every image in which enough of the map is seen again."""
 
     parameters_type = RelocalizationParameters
-    inputs = (Input("~/image", Image), Input("~/camera_info", CameraInfo, "remember_camera", stamped=False))
+    # Where both wait the camera info is taken first, so that the first image has one.
+    inputs = (Input("~/camera_info", CameraInfo, "remember_camera", stamped=False), Input("~/image", Image))
     outputs = (Output("~/pose", PoseWithCovarianceStamped), Output("~/landmarks", PointCloud2, LATCHED))
 
     def __init__(
-        self, load_relocalizer: Callable[[str, int], AnyRelocalizer] = load_relocalizer, **arguments: Any
+        self, load_relocalizer: Callable[[str, str, int], AnyRelocalizer] = load_relocalizer, **arguments: Any
     ) -> None:
         self._load_relocalizer = load_relocalizer
         self._requests = Requests()
@@ -91,7 +94,7 @@ class RelocalizationNode(PerceptionNode[RelocalizationParameters, SwitchableRelo
         self._transforms = self.keep(Transforms(self))
         broadcaster = self.keep(Broadcaster(self))
         self._correction = MapToOdom(self._transforms, broadcaster, parameters.map_frame, parameters.odom_frame)
-        return SwitchableRelocalizer(self._load_relocalizer(parameters.map_file, parameters.threads))
+        return SwitchableRelocalizer(self._load(parameters))
 
     def activate(self) -> None:
         """Subscribes, shows the map, and offers the services."""
@@ -164,6 +167,9 @@ class RelocalizationNode(PerceptionNode[RelocalizationParameters, SwitchableRelo
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self.parameters.map_frame)
         self.publish("~/landmarks", encode_points(self.model.scene_map.landmarks.positions, header))
 
+    def _load(self, parameters: RelocalizationParameters) -> AnyRelocalizer:
+        return self._load_relocalizer(parameters.map_file, parameters.method, parameters.threads)
+
     def _praise(self) -> str:
         return f"found by {self._last.inliers} inliers" if self._last else "found"
 
@@ -173,7 +179,7 @@ class RelocalizationNode(PerceptionNode[RelocalizationParameters, SwitchableRelo
     def _load_map(self) -> str:
         """Takes in the map that `map_file` names now; the former stays where it cannot be loaded."""
         parameters = self.parameters
-        loaded = self._load_relocalizer(parameters.map_file, parameters.threads)
+        loaded = self._load(parameters)
         with self._busy:
             self.model.switch(loaded)
             self._map_file = parameters.map_file

@@ -12,6 +12,7 @@ from wall_support import HEIGHT, MATRIX, POSES, WIDTH, texture, view
 
 from perception_models.geometry import se3
 from perception_models.geometry.cameras import RgbdFrame
+from perception_models.relocalization import Relocalizer, SceneMap
 from perception_nodes import cli
 
 
@@ -77,7 +78,6 @@ def test_a_bag_gives_the_same_map_as_the_folder(
     frames: list[RgbdFrame], folder: Path, map_file: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("rclpy", reason="rclpy is not installed")
-    from perception_models.relocalization import SceneMap
     from perception_nodes.bags import BagWriter
     from perception_nodes.rgbd_bag import write_rgbd, write_rgbd_rig
 
@@ -93,11 +93,21 @@ def test_a_bag_gives_the_same_map_as_the_folder(
 
 
 def test_every_second_image_makes_a_smaller_map(folder: Path, map_file: Path, tmp_path: Path) -> None:
-    from perception_models.relocalization import SceneMap
 
     out = tmp_path / "half.map"
     assert cli.main(["map", "build", str(folder), str(out), "--features", "rootsift", "--every", "2"]) == 0
     assert len(SceneMap.load(out).landmarks.poses) == len(SceneMap.load(map_file).landmarks.poses) / 2
+
+
+def test_a_map_with_a_network_is_used_with_it(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    out = tmp_path / "network.map"
+    assert cli.main(["map", "build", str(folder), str(out), "--features", "rootsift", "--network", "0.05"]) == 0
+    text = capsys.readouterr().out
+    assert SceneMap.load(out).network and "landmarks" in text
+    assert cli.main(["localize", str(out), str(folder / "images/006.png")]) == 0
+    np.testing.assert_allclose(printed_pose(capsys.readouterr().out), POSES[6], atol=0.01)
+    Relocalizer(SceneMap.load(out), "network+landmarks").close()  # its network can be run
 
 
 @pytest.mark.parametrize(
@@ -110,6 +120,8 @@ def test_every_second_image_makes_a_smaller_map(folder: Path, map_file: Path, tm
         (["localize", "nowhere.map", "FOLDER/images/000.png"], "no map can be read at nowhere.map"),
         (["localize", "MAP", "FOLDER/images/none.png"], "none.png is missing"),
         (["localize", "MAP", "FOLDER/wall.map", "--camera", "1", "1", "0", "0"], "no image that OpenCV reads"),
+        (["localize", "MAP", "FOLDER/images/000.png", "--method", "network"], "the map has no network; train one"),
+        (["localize", "MAP", "FOLDER/images/000.png", "--method", "magic"], "method 'magic' is unknown"),
         (["localize", "MAP", "GREY"], "Give --camera FX FY CX CY"),
         (["localize", "MAP", "GREY", "--camera", "300", "300", "160", "120"], "was not found in"),
         (["convert", "7scenes", "FOLDER", "out.mcap"], "holds no frame-NNNNNN.color.jpg"),

@@ -145,7 +145,7 @@ def start(context, relocalizer):  # noqa: F811
     running = []
 
     def start(mounted: bool = True, load=None, **parameters) -> CameraBench:
-        load = load or (lambda map_file, threads: relocalizer)
+        load = load or (lambda map_file, method, threads: relocalizer)
         node = RelocalizationNode(load, context=context, parameter_overrides=overrides(**parameters))
         bench = CameraBench(node, Node("client", context=context))
         bench.connect()
@@ -390,7 +390,7 @@ def test_a_call_without_images_ends_with_the_reason(start):
 def test_the_map_is_switched_while_running(start, tmp_path):
     made = []
 
-    def load(map_file, threads):
+    def load(map_file, method, threads):
         if map_file.endswith("torn"):
             raise RuntimeError(f"{map_file} is damaged")
         made.append((map_file, FakeRelocalizer()))

@@ -22,6 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("map", type=Path, metavar="MAP", help="file of the map")
     parser.add_argument("image", type=Path, metavar="IMAGE", help="colour image")
     parser.add_argument("--camera", type=float, nargs=4, metavar=("FX", "FY", "CX", "CY"), help="in pixels")
+    parser.add_argument(
+        "--method", default="landmarks", help="landmarks, network or network+landmarks (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, help="compute threads (default: the engine's own choice)")
 
 
@@ -31,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from perception_nodes.seven_scenes import read_rgb
 
     matrix = camera_of(arguments.image, arguments.camera)
-    relocalizer = Relocalizer(SceneMap.load(arguments.map), threads=arguments.threads)
+    relocalizer = Relocalizer(SceneMap.load(arguments.map), arguments.method, arguments.threads)
     fix = relocalizer.localize(read_rgb(arguments.image), matrix)
     relocalizer.close()
     if not fix.valid:

@@ -8,9 +8,11 @@ example: perception map build out/room.mcap out/room.map
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,28 +30,58 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--features", default="xfeat", help="xfeat, or rootsift, which needs no weights (default: %(default)s)"
     )
+    parser.add_argument(
+        "--network", type=float, nargs="?", const=5.0, metavar="MINUTES",
+        help="also train the scene's network, so long at most (default: %(const)s; needs torch)",
+    )  # fmt: skip
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th image (default: all)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Build, write, and say how good it is."""
     from perception_models.relocalization import SceneMap
-    from perception_nodes.progress import progress
 
     if arguments.every < 1:
         raise ValueError(f"--every {arguments.every}: take every 1st, 2nd, 3rd ... image")
     start = time.monotonic()
-    with open_source(arguments.source) as (count, frames):
-        taken = progress(islice(frames, 0, None, arguments.every), -(-count // arguments.every), "finding features")
-        scene_map = SceneMap.build(taken, features=arguments.features)
+    with open_source(arguments.source, arguments.every) as frames:
+        scene_map = SceneMap.build(frames, features=arguments.features)
+    if arguments.network is not None:
+        scene_map = replace(scene_map, network=train_network(arguments))
     scene_map.save(arguments.out)
     print(f"{arguments.out}: {', '.join(summary(scene_map, arguments.out, time.monotonic() - start))}")
     return 0
 
 
+def train_network(arguments: argparse.Namespace) -> bytes:
+    """The network of the scene, trained on the same images. Raises ImportError where torch is missing."""
+    from perception_models.relocalization.train import Recipe, train_on_frames
+
+    with open_source(arguments.source, arguments.every) as frames:
+        return train_on_frames(frames, arguments.features, Recipe(minutes=arguments.network), show_training)
+
+
+def show_training(done: float, error: float) -> None:
+    """How far the training came, on a terminal."""
+    if sys.stderr.isatty():
+        end = "\n" if done >= 1 else ""
+        print(
+            f"\rtraining {done:4.0%}, {100 * error:.1f} cm off on views left out ", end=end, file=sys.stderr, flush=True
+        )
+
+
 @contextmanager
-def open_source(source: Path) -> "Iterator[tuple[int, Iterable[RgbdFrame]]]":
-    """Number of images and the frames of a bag or a folder. Raises OSError, ValueError or BadBag with the reason."""
+def open_source(source: Path, every: int) -> "Iterator[Iterable[RgbdFrame]]":
+    """Every n-th frame of a bag or a folder. Raises OSError, ValueError or BadBag with the reason."""
+    from perception_nodes.progress import progress
+
+    with open_all(source) as (count, frames):
+        yield progress(islice(frames, 0, None, every), -(-count // every), "finding features")
+
+
+@contextmanager
+def open_all(source: Path) -> "Iterator[tuple[int, Iterable[RgbdFrame]]]":
+    """Number of images, and the frames."""
     if source.is_file() or (source / "metadata.yaml").exists():
         from perception_nodes.rgbd_bag import RgbdBag
 
