@@ -116,20 +116,20 @@ class LocalMap(VoxelMap):
         self._keyframes: deque[tuple[Floats, se3.Matrix]] = deque(maxlen=settings.keyframes)
         self._last: se3.Matrix | None = None
 
-    def add(self, cloud: small_gicp.PointCloud, pose: se3.Matrix) -> None:
-        """Adds a scan unless the sensor hardly moved, so that a robot at rest does not drift."""
+    def add(self, cloud: small_gicp.PointCloud, points: Floats, pose: se3.Matrix) -> None:
+        """Adds a scan, thinned and whole, unless the sensor hardly moved, so that a robot at rest does not drift."""
         limits = self._settings
         if self._last is not None and not _moved(self._last, pose, limits.step, limits.turn):
             return
         self.insert(cloud, pose)
         self._last = pose
         if not self._keyframes or _moved(self._keyframes[-1][1], pose, limits.keyframe_step, np.pi / 6):
-            self._keyframes.append((np.asarray(cloud.points()[:, :3], np.float32), pose))
+            self._keyframes.append((points, pose))
 
     def candidates(self, points: Floats, near: se3.Matrix | None) -> Iterator[se3.Matrix]:
-        """Poses (4, 4) that points (N, 3) may have, from nothing but the newest three scans that were kept whole."""
+        """Poses (4, 4) that points (N, 3) may have, from nothing but the scans that were kept whole."""
         if self._registrar is not None:
-            for target, pose in list(self._keyframes)[:-4:-1]:
+            for target, pose in reversed(self._keyframes):
                 found = self._registrar.align(points, target)
                 if found.valid:
                     yield pose @ found.transform

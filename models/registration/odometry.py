@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +41,8 @@ class Map(Protocol):
         """Poses that the points may have, found without a prediction; those around `near` first."""
         ...
 
-    def add(self, cloud: small_gicp.PointCloud, pose: se3.Matrix) -> None:
-        """Takes in a scan at a pose that was checked."""
+    def add(self, cloud: small_gicp.PointCloud, points: Floats, pose: se3.Matrix) -> None:
+        """Takes in a scan, thinned and whole, at a pose that was checked."""
         ...
 
 
@@ -64,18 +64,22 @@ class OdometryStep:
     reason: str = ""
 
 
+class _Sweep(NamedTuple):
+    """A scan straightened by a velocity: all its points, and the few that stand for them."""
+
+    points: Floats
+    cloud: small_gicp.PointCloud
+    velocity: Velocity
+
+
 @dataclass(frozen=True)
 class _Attempt:
-    """One way to place a scan, with the cloud that was placed; it holds where it has a fit and no reason against it."""
+    """One way to place a sweep; it holds where it has a fit and no reason against it."""
 
-    cloud: small_gicp.PointCloud
+    sweep: _Sweep
     fit: Fit | None
     recovered: bool
     reason: str
-
-    @property
-    def matched(self) -> float:
-        return self.fit.matched if self.fit else 0.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,15 @@ class Odometry:
         """Forgets where the sensor is, and the map unless it was given."""
         self.map: Map = LocalMap(self.settings, self._registrar) if self._given is None else self._given
         self._track: _Track | None = None
+        self._sweep: _Sweep | None = None
         self._stamp = -np.inf
+
+    @property
+    def aligned(self) -> Floats:
+        """The last scan that was placed (N, 3) float32 m, straightened, in the frame of the poses; empty before."""
+        if self._sweep is None or self._track is None:
+            return np.zeros((0, 3), np.float32)
+        return np.asarray(se3.apply(self._track.pose, self._sweep.points), np.float32)
 
     def update(
         self,
@@ -139,45 +151,48 @@ class Odometry:
     def _place(self, scan: Scan, stamp: float) -> OdometryStep:
         if len(scan.points) < self.settings.min_points:
             return _no_step(f"the cloud has {len(scan.points)} points in range; {self.settings.min_points} are needed")
-        now, reason, matched = stamp + middle(scan.times), "", 0.0
+        now, best = stamp + middle(scan.times), _no_step("the map has no place that looks like the scan")
         for attempt in self._attempts(scan, now):
-            if not attempt.reason:
-                return self._accept(attempt, now, stamp)
-            if attempt.matched >= matched:
-                reason, matched = attempt.reason, attempt.matched
-        return _no_step(reason or "no place is known for the scan, and nothing was found that looks like it", matched)
+            if attempt.fit is not None and not attempt.reason:
+                return self._accept(attempt.sweep, attempt.fit, attempt.recovered, now, stamp)
+            matched = attempt.fit.matched if attempt.fit else 0.0
+            if matched >= best.matched:
+                best = _no_step(attempt.reason, matched)
+        return best
 
     def _attempts(self, scan: Scan, now: float) -> Iterator[_Attempt]:
         """The ways to place a scan, each made only when the one before did not hold."""
-        track, limits = self._track, self.settings
-        guess, velocity = track.predict(now, limits.memory) if track else (np.eye(4), np.zeros(6))
-        cloud = thinned(deskew(scan.points, scan.times, velocity), limits)
+        track = self._track
+        guess, velocity = track.predict(now, self.settings.memory) if track else (np.eye(4), np.zeros(6))
+        sweep = self._straighten(scan, velocity)
         if not len(self.map):
-            yield _Attempt(cloud, Fit(guess, 1.0, np.inf, np.zeros((6, 6))), False, "")
+            yield _Attempt(sweep, Fit(guess, 1.0, np.inf, np.zeros((6, 6))), False, "")
             return
         if track is not None:
-            yield self._straightened(self._try(cloud, guess, now), scan, velocity, now)
-            yield self._straightened(self._try(cloud, guess, now, from_afar=True), scan, velocity, now)
-        points = np.asarray(cloud.points()[:, :3], np.float32)
-        for guess in self.map.candidates(points, track.pose if track else None):
-            yield self._try(cloud, guess, now, from_afar=True, recovers=True)
+            for from_afar in (False, True):
+                yield self._sharpened(self._try(sweep, guess, now, from_afar), scan, track, now)
+        for guess in self.map.candidates(sweep.points, track.pose if track else None):
+            yield self._try(sweep, guess, now, from_afar=True, recovers=True)
 
-    def _straightened(self, attempt: _Attempt, scan: Scan, assumed: Velocity, now: float) -> _Attempt:
+    def _straighten(self, scan: Scan, velocity: Velocity) -> _Sweep:
+        points = deskew(scan.points, scan.times, velocity)
+        return _Sweep(points, thinned(points, self.settings), velocity)
+
+    def _sharpened(self, attempt: _Attempt, scan: Scan, track: _Track, now: float) -> _Attempt:
         """The attempt again with the sweep straightened by the velocity found, where that is another than assumed."""
-        if attempt.reason or attempt.fit is None or self._track is None or scan.times is None:
+        if attempt.reason or attempt.fit is None or scan.times is None:
             return attempt
-        found = velocity_of(se3.inverse(self._track.pose) @ attempt.fit.transform, now - self._track.time)
-        blur = np.abs(found - assumed) * float(np.ptp(scan.times))
+        found = velocity_of(se3.inverse(track.pose) @ attempt.fit.transform, now - track.time)
+        blur = np.abs(found - attempt.sweep.velocity) * float(np.ptp(scan.times))
         if blur[:3].max() < self.settings.spacing / 5 and blur[3:].max() < self.settings.turn / 2:
             return attempt
-        cloud = thinned(deskew(scan.points, scan.times, found), self.settings)
-        return self._try(cloud, attempt.fit.transform, now)
+        return self._try(self._straighten(scan, found), attempt.fit.transform, now)
 
     def _try(
-        self, cloud: small_gicp.PointCloud, guess: se3.Matrix, now: float, from_afar: bool = False, recovers: bool = False
+        self, sweep: _Sweep, guess: se3.Matrix, now: float, from_afar: bool = False, recovers: bool = False
     ) -> _Attempt:
-        fit = self.map.fit(cloud, guess, from_afar)
-        return _Attempt(cloud, fit, recovers, self._objection(fit, now, recovers))
+        fit = self.map.fit(sweep.cloud, guess, from_afar)
+        return _Attempt(sweep, fit, recovers, self._objection(fit, now, recovers))
 
     def _objection(self, fit: Fit | None, now: float, recovers: bool) -> str:
         """What speaks against a fit; empty where nothing does."""
@@ -195,17 +210,16 @@ class Odometry:
                 return f"the pose would mean {speed:.1f} m/s and {turn:.1f} rad/s; check the stamps"
         return ""
 
-    def _accept(self, attempt: _Attempt, now: float, stamp: float) -> OdometryStep:
-        assert attempt.fit is not None
-        pose, velocity, track = attempt.fit.transform, np.zeros(6), self._track
+    def _accept(self, sweep: _Sweep, fit: Fit, recovered: bool, now: float, stamp: float) -> OdometryStep:
+        """The pose at the stamp lies between this sweep's middle and the last one's, or a little beyond."""
+        pose, velocity, track = fit.transform, np.zeros(6), self._track
         at_stamp = pose
-        if track is not None and now - track.time <= self.settings.memory and not attempt.recovered:
+        if track is not None and now - track.time <= self.settings.memory and not recovered:
             velocity = velocity_of(se3.inverse(track.pose) @ pose, now - track.time)
             at_stamp = track.pose @ motion(velocity, stamp - track.time)
-        self.map.add(attempt.cloud, pose)
-        self._track = _Track(pose, now, velocity)
-        fit = attempt.fit
-        return OdometryStep(at_stamp, True, fit.covariance, velocity, fit.matched, attempt.recovered)
+        self.map.add(sweep.cloud, sweep.points, pose)
+        self._track, self._sweep = _Track(pose, now, velocity), sweep
+        return OdometryStep(at_stamp, True, fit.covariance, velocity, fit.matched, recovered)
 
 
 def _no_step(reason: str, matched: float = 0.0) -> OdometryStep:

@@ -29,7 +29,7 @@ class OdometrySettings:
     turn: float = 0.02  # or turned this far
     horizon: int = 100  # voxels that none of this many joined scans saw are forgotten
     keyframe_step: float = 2.0  # a whole scan is kept for recovery every so many metres
-    keyframes: int = 10
+    keyframes: int = 3
     period: float = 0.1  # from scan to scan, where no stamps are given
     memory: float = 1.0  # a velocity older than this predicts nothing
 
