@@ -84,6 +84,7 @@ setup(
         "console_scripts": [
             f"perception = {NAME}.cli:main",
             f"detection_node = {NAME}.detection_node:main",
+            f"registration_node = {NAME}.registration_node:main",
             f"relocalization_node = {NAME}.relocalization_node:main",
         ]
     },
