@@ -67,7 +67,7 @@ def refine(query: Query, landmarks: Landmarks, settings: FixSettings, guess: Pos
         if estimate is None:
             break
         visible = landmarks.seen_by(landmarks.nearest_views(estimate.pose, views))
-        key_points, found = guided_matches(query, landmarks, visible, estimate.pose, radius, settings.min_similarity)
+        key_points, found = guided_matches(query, landmarks, visible, estimate.pose, radius, settings.guide_similarity)
         pixels, points = query.features.points[key_points], landmarks.positions[found]
         estimate = estimate_pose(pixels, points, query.camera_matrix, settings.max_error, estimate.pose)
     if estimate is None:

@@ -40,7 +40,7 @@ class RetrievalMap:
     def megabytes(self) -> float:
         """Size of a file of it, uncompressed."""
         points = sum(len(points) * (BYTES_PER_POINT + self._words.shape[1]) for points in self._points)
-        return (points + self._globals.size * 2) / 1e6
+        return float(points + self._globals.size * 2) / 1e6
 
     def nearest(self, query: Query) -> Indices:
         """Views from the most to the least alike."""

@@ -28,8 +28,11 @@ class FixSettings:
     # Then, round after round: how many map views nearest to the pose so far have their landmarks matched, and how many
     # pixels from where that pose expects them.
     rounds: tuple[tuple[int, float], ...] = ((20, 12.0), (5, 8.0))
+    # Near an expected place something always looks a little alike: in images of other places up to 116 matches with a
+    # cosine of 0.6 fitted a pose, but at most 20 of them had 0.8, where an image of the place had 63 or more.
+    guide_similarity: float = 0.8
     prior_views: int = 40  # map views nearest to a prior pose, whose landmarks are matched first
     max_error: float = 6.0  # pixels, of an inlier
-    min_inliers: int = 30
+    min_inliers: int = 40
     min_share: float = 0.3  # of the guided matches that are inliers
     min_spread: float = 0.15  # of the image, see pose.spread

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -85,7 +85,7 @@ class Scene:
     points: list[Floats]
 
     @staticmethod
-    def observe(frames: Sequence[RgbdFrame], features: str, threads: int | None) -> Scene:
+    def observe(frames: Iterable[RgbdFrame], features: str, threads: int | None) -> Scene:
         """Find the features of every frame with a pose."""
         from perception_models.relocalization.features import load_extractor
         from perception_models.relocalization.views import observe
