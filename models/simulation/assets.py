@@ -7,6 +7,7 @@ the simulator runs on its procedural shapes alone. None of them is part of the p
 
 import subprocess
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -114,19 +115,29 @@ def _stretched(meshes: list[Mesh], rng: Rng, share: float) -> Mesh:
 
 def fetch() -> None:
     """Download the catalogues with apt-get, take them apart, and prepare the meshes named above."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    if not _CATALOGUES.is_dir():
-        subprocess.run(["apt-get", "download", "sweethome3d-furniture"], cwd=FOLDER, check=True)
-        (package,) = FOLDER.glob("sweethome3d-furniture_*.deb")
-        subprocess.run(["dpkg", "-x", package.name, "."], cwd=FOLDER, check=True)
-        package.unlink()
-    arrays = {}
+    folder, arrays = catalogues(), {}
     for group, (sources, budget) in _GROUPS.items():
         for number, (catalogue, path, length) in enumerate(sources):
-            mesh = _sized(read_obj(_CATALOGUES / f"{catalogue}.sh3f", path), length, budget)
+            mesh = _sized(read_obj(folder / f"{catalogue}.sh3f", path), length, budget)
             for part in ("vertices", "faces", "materials"):
                 arrays[f"{group}/{number:02d}/{part}"] = getattr(mesh, part)
     np.savez_compressed(_PREPARED, **arrays)
+
+
+def catalogues() -> Path:
+    """The folder of the furniture catalogues, fetched where they are missing."""
+    if not _CATALOGUES.is_dir():
+        unpack("sweethome3d-furniture")
+    return _CATALOGUES
+
+
+def unpack(package: str) -> None:
+    """Download a Debian package with apt-get and take it apart in FOLDER."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["apt-get", "download", package], cwd=FOLDER, check=True)
+    (archive,) = FOLDER.glob(f"{package}_*.deb")
+    subprocess.run(["dpkg", "-x", archive.name, "."], cwd=FOLDER, check=True)
+    archive.unlink()
 
 
 def _sized(mesh: Mesh, length: float, budget: int) -> Mesh:

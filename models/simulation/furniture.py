@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Procedural things of a room, each a mesh that stands on z = 0, centred over the origin, with its back to -x."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -230,7 +230,7 @@ CLUTTER: tuple[tuple[Maker, float], ...] = (
 )
 
 
-def choose(makers: tuple[tuple[Maker, float], ...], rng: Rng) -> Mesh:
+def choose(makers: Sequence[tuple[Maker, float]], rng: Rng) -> Mesh:
     """One of the things, by their weights."""
     weights = np.array([weight for _, weight in makers])
     return makers[rng.choice(len(makers), p=weights / weights.sum())][0](rng)

@@ -46,7 +46,7 @@ class RgbdCamera:
 
 
 KINECT = RgbdCamera()
-# Error of a Kinect along the axis [m]: 1.2 mm at 0.4 m, growing with the square (Nguyen et al., 3DIMPVT 2012, section 3).
+# Error of a Kinect along the axis [m]: 1.2 mm at 0.4 m, growing with the square (Nguyen et al., 3DIMPVT 2012, sec. 3).
 NOISE, GROWTH = 0.0012, 0.0019
 BASELINE = 0.075  # m, from camera to projector
 STEP = 1 / 8  # pixels of disparity that the sensor tells apart, at 640 pixels a row

@@ -36,18 +36,18 @@ class Light:
         return tuple(Light(np.float32(a), np.float32(power * b)) for a, b in zip(places, warmth, strict=True))
 
 
-def shade(room: Room, origins: F32, directions: F32, hits: Hits, rng: Rng) -> NDArray[np.uint8]:
-    """Colours (N, 3) uint8 of what rays (N, 3) met: texture, ambient light, lights with shadows, exposure and noise."""
+def shade(room: Room, origins: F32, directions: F32, hits: Hits, pixel: float) -> F32:
+    """Linear colours (N, 3) of what rays (N, 3), `pixel` rad apart, met: texture, lamps, shadows, ambient light."""
     mesh, face = room.mesh, hits.face
     reach = np.where(np.isfinite(hits.distance), hits.distance, np.float32(0))
     points = origins + directions * reach[:, None]
     normals = mesh.normals[face]
-    normals = normals * -np.sign(np.einsum("ij,ij->i", normals, directions))[:, None]
-    places = np.stack([np.einsum("ij,ij->i", points, axis[face]) for axis in mesh.axes], axis=1)
-    albedo = room.textures.colour(mesh.surfaces[face], places)
-    light = _ambient(normals) + _direct(room, points, normals)
-    seen = np.where((face >= 0)[:, None], albedo * light, SKY)
-    return _develop(seen, rng)
+    facing = np.einsum("ij,ij->i", normals, directions)
+    normals = normals * -np.sign(facing)[:, None]
+    # A slanted pixel covers more along one direction: half of the way to it keeps both sharpness and peace.
+    spread = reach * np.float32(pixel) / np.sqrt(np.maximum(np.abs(facing), 0.05))
+    light = _ambient(normals) + _direct(room, points, normals) + room.looks.glow[mesh.surface[face], None]
+    return np.where((face >= 0)[:, None], room.looks.albedo(mesh, face, points, spread) * light, SKY)
 
 
 def _ambient(normals: F32) -> F32:
@@ -72,10 +72,12 @@ def _direct(room: Room, points: F32, normals: F32) -> F32:
     return total
 
 
-def _develop(seen: F32, rng: Rng) -> NDArray[np.uint8]:
-    """Automatic exposure with error, white balance, gamma and noise."""
-    exposure = rng.uniform(0.75, 1.2) * 0.42 / max(float(seen.mean()), 0.02)
-    balance = np.float32(1 + rng.normal(0, 0.05, 3))
-    developed = np.clip(seen * np.float32(exposure) * balance, 0, 1) ** np.float32(1 / rng.uniform(1.5, 2.2))
-    noisy = developed + rng.normal(0, rng.uniform(0.004, 0.02), developed.shape).astype(np.float32)
-    return np.asarray(np.clip(noisy * 255, 0, 255), np.uint8)
+def develop(seen: F32, rng: Rng) -> NDArray[np.uint8]:
+    """The image (H, W, 3) of linear colours (H, W, 3): exposure with error, white balance, vignetting, gamma, noise."""
+    height, width = seen.shape[:2]
+    x, y = np.arange(width) / width - 0.5, (np.arange(height)[:, None] - height / 2) / width
+    exposure = rng.uniform(0.9, 1.1) * 0.3 / max(float(np.median(seen)), 0.02) * (1 + rng.normal(0, 0.015, 3))
+    exposed = seen * ((1 - 0.4 * (x * x + y * y))[..., None] * exposure).astype(np.float32)
+    shown = np.sqrt(exposed / (1 + 0.2 * exposed))  # highlights are held back, as cameras do
+    noisy = shown + np.float32(0.009) * rng.standard_normal(seen.shape, np.float32)
+    return np.clip(noisy * 255, 0, 255).astype(np.uint8)

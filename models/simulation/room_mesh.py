@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triangles of a whole room for ray casting, with what each face belongs to and how it is painted."""
+"""Triangles of a whole room for ray casting, with what each face belongs to and where it is on its texture."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,18 @@ from perception_models.simulation.raycast import RayCaster
 from perception_models.simulation.shapes import Material, Mesh
 
 F32 = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Skin:
+    """The paint that a model brings along: uv (F, 3, 2) of each corner, in repeats of its image, y down; paint (F,):
+    which of the colours (P, 3), 0 to 1 as on a screen, times images (P,), where there is one."""
+
+    uv: F32
+    paint: NDArray[np.int64]
+    colours: F32
+    images: tuple[Image | None, ...]
 
 
 @dataclass(frozen=True)
@@ -20,21 +32,42 @@ class Thing:
     """A mesh in the world; `instance` 0 is the building, things that a user could name count from 1."""
 
     mesh: Mesh
-    instance: int
+    instance: int = 0
+    skin: Skin | None = None
+
+    def moved(self, x: float, y: float, z: float = 0.0, yaw: float = 0.0) -> Thing:
+        """Turned by yaw [rad] about +z, then shifted [m]."""
+        return replace(self, mesh=self.mesh.moved(x, y, z, yaw))
+
+    @property
+    def size(self) -> tuple[float, float, float]:
+        """Extent along x, y and z [m]."""
+        return self.mesh.size
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """What looks alike (S,): each material of each instance. `skins` has colour and image of those that bring them."""
+
+    materials: NDArray[np.int64]
+    building: NDArray[np.bool_]
+    skins: dict[int, tuple[F32, Image | None]]
 
 
 @dataclass(frozen=True)
 class RoomMesh:
-    """Faces (F,): normal (F, 3), instance, surface (a number for each material of each instance), corner (F, 3),
-    two directions (F, 3) along which textures run, and whether it is dark or shiny to a depth camera."""
+    """Faces (F,): unit normal (F, 3), instance, surface; texture_map (F, 2, 4), which takes points [x y z 1] to their
+    place on the surface (in metres, or in repeats of a skin); whether a depth camera's light does not come back."""
 
     caster: RayCaster
+    vertices: F32
+    faces: NDArray[np.int32]
     normals: F32
     instances: NDArray[np.int32]
-    surfaces: NDArray[np.int64]
-    axes: tuple[F32, F32]
+    surface: NDArray[np.int64]
+    texture_map: F32
     swallows: NDArray[np.bool_]
-    surface_count: int
+    surfaces: Surfaces
 
 
 def assemble(things: Sequence[Thing]) -> RoomMesh:
@@ -48,23 +81,58 @@ def assemble(things: Sequence[Thing]) -> RoomMesh:
     corners = vertices[faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    _, surfaces = np.unique(instances.astype(np.int64) * len(Material) + materials, return_inverse=True)
-    swallows = np.isin(materials, [Material.GLASS, Material.INTERIOR])
+    surface, surfaces = _surfaces(things, instances, materials)
+    texture_map = _texture_axes(normals)
+    for start, thing in zip(np.cumsum([0, *counts]), things, strict=False):
+        if thing.skin is not None:
+            own = slice(start, start + len(thing.mesh.faces))
+            texture_map[own] = _skin_map(corners[own], thing.skin.uv)
     return RoomMesh(
         RayCaster(vertices, faces.astype(np.int32)),
+        vertices,
+        faces.astype(np.int32),
         normals,
         instances,
-        surfaces.ravel(),
-        _texture_axes(normals),
-        swallows,
-        int(surfaces.max()) + 1,
+        surface,
+        texture_map,
+        np.isin(materials, [Material.GLASS, Material.INTERIOR]),
+        surfaces,
     )
 
 
-def _texture_axes(normals: F32) -> tuple[F32, F32]:
-    """Two directions in the plane of each face: level and upright on walls, along x and y on floors."""
+def _surfaces(
+    things: Sequence[Thing], instances: NDArray[np.int32], materials: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], Surfaces]:
+    """The surface (F,) of each face, and what surfaces there are."""
+    paints = [np.zeros(len(t.mesh.faces), np.int64) if t.skin is None else 1 + t.skin.paint for t in things]
+    keys = np.stack([instances, np.concatenate(paints), materials], axis=1).astype(np.int64)
+    keys[keys[:, 1] > 0, 2] = 0  # paint decides alone how a skin looks
+    kinds, surface = np.unique(keys, axis=0, return_inverse=True)
+    skins = {thing.instance: thing.skin for thing in things if thing.skin is not None}
+    painted = {
+        number: (skins[instance].colours[paint - 1], skins[instance].images[paint - 1])
+        for number, (instance, paint, _) in enumerate(kinds.tolist())
+        if paint > 0
+    }
+    return surface.ravel(), Surfaces(kinds[:, 2], kinds[:, 0] == 0, painted)
+
+
+def _texture_axes(normals: F32) -> F32:
+    """Maps (F, 2, 4) to metres along the plane of each face: level and down on walls, along x and y on floors."""
     flat = np.abs(normals[:, 2]) > 0.9
-    level = np.stack([-normals[:, 1], normals[:, 0], np.zeros(len(normals))], axis=1)
+    level = np.stack([-normals[:, 1], normals[:, 0], np.zeros(len(normals), np.float32)], axis=1)
     level[flat] = [1, 0, 0]
     level /= np.maximum(np.linalg.norm(level, axis=1, keepdims=True), 1e-9)
-    return level.astype(np.float32), np.cross(normals, level).astype(np.float32)
+    axes = np.stack([level, np.cross(level, normals)], axis=1)
+    return np.concatenate([axes, np.zeros((len(normals), 2, 1))], axis=2).astype(np.float32)
+
+
+def _skin_map(corners: F32, uv: F32) -> F32:
+    """Maps (F, 2, 4) that take the corners (F, 3, 3) of faces to their uv (F, 3, 2)."""
+    first, second = (corners[:, k].astype(np.float64) - corners[:, 0] for k in (1, 2))
+    normal = np.cross(first, second)
+    square = np.maximum(np.einsum("fi,fi->f", normal, normal), 1e-18)[:, None]
+    duals = np.stack([np.cross(second, normal), np.cross(normal, first)], axis=1) / square[:, None]
+    slope = np.einsum("fki,fkj->fij", uv[:, 1:] - uv[:, :1], duals)
+    offset = uv[:, 0] - np.einsum("fij,fj->fi", slope, corners[:, 0])
+    return np.concatenate([slope, offset[..., None]], axis=2).astype(np.float32)
