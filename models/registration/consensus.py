@@ -23,6 +23,7 @@ Indices = npt.NDArray[np.intp]
 Matrices = npt.NDArray[np.float64]
 
 POWER_ITERATIONS = 10
+POLISHINGS = 3
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def propose(matched: MatchedPoints) -> Matrices:
     groups = _groups(second_order, seeds, min(matched.settings.group, len(matched.source)))
     weights = _leading_eigenvectors(compatible[groups[:, :, None], groups[:, None, :]])
     transforms = weighted_rigid(*(x[groups].astype(np.float64) for x in (matched.source, matched.target)), weights)
+    transforms = _polish(transforms, matched)
     return transforms[np.argsort(-support(transforms, matched), kind="stable")]
 
 
@@ -81,12 +83,28 @@ def compatibility(matched: MatchedPoints) -> Floats:
 
 def support(transforms: Matrices, matched: MatchedPoints) -> Floats:
     """How many correspondences agree with each transform (H,) in distance and normal; the less, the farther off."""
+    return _agreement(transforms, matched).sum(axis=1)
+
+
+def _polish(transforms: Matrices, matched: MatchedPoints) -> Matrices:
+    """Solve again with all correspondences that agree, a few times; a transform that few agree with stays."""
+    source, target = matched.source.astype(np.float64), matched.target.astype(np.float64)
+    everywhere = [np.broadcast_to(points, (len(transforms), *points.shape)) for points in (source, target)]
+    for _ in range(POLISHINGS):
+        weights = _agreement(transforms, matched).astype(np.float64)
+        enough = (weights > 0).sum(axis=1) > 3
+        transforms = np.where(enough[:, None, None], weighted_rigid(everywhere[0], everywhere[1], weights), transforms)
+    return transforms
+
+
+def _agreement(transforms: Matrices, matched: MatchedPoints) -> Floats:
+    """Of each transform (H,) with each correspondence (K,): 1 where exact, down to 0 at the tolerance: (H, K)."""
     rotations, shifts = transforms[:, :3, :3].astype(np.float32), transforms[:, None, :3, 3].astype(np.float32)
     rotated = rotations.transpose(0, 2, 1)
     squared = ((matched.source @ rotated + shifts - matched.target) ** 2).sum(axis=2)
     cosine = ((matched.source_normals @ rotated) * matched.target_normals).sum(axis=2)
     closeness = np.maximum(0, 1 - squared / matched.tolerance**2)
-    agreed: Floats = (closeness * (cosine > np.cos(matched.settings.normal_tolerance))).sum(axis=1)
+    agreed: Floats = closeness * (cosine > np.cos(matched.settings.normal_tolerance))
     return agreed
 
 

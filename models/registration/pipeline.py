@@ -13,8 +13,8 @@ import numpy.typing as npt
 from perception_models.registration.consensus import MatchedPoints, propose, support
 from perception_models.registration.learned import LearnedDescriptors
 from perception_models.registration.matching import Correspondences, match
-from perception_models.registration.preprocess import Cloud, checked, prepare
-from perception_models.registration.refinement import Refined, refine
+from perception_models.registration.preprocess import Cloud, checked, prepare, spread
+from perception_models.registration.refinement import refine, refine_roughly
 from perception_models.registration.settings import SCALES, RegistrationSettings, settings_for
 from perception_models.registration.validity import Evidence, covariance, doubt
 from perception_models.registration.verification import fit
@@ -118,7 +118,7 @@ class Registrar:
             described = self.learned.describe(source, target)
             return match(described.source, described.target, source.settings.correspondences, *described[2:])
         scale = np.float32(1 / np.sqrt(source.settings.temperature))
-        chosen = [_spread(len(cloud), source.settings.matched_points) for cloud in (source, target)]
+        chosen = [spread(len(cloud), source.settings.matched_points) for cloud in (source, target)]
         pairs = match(
             source.features[chosen[0]] * scale, target.features[chosen[1]] * scale, source.settings.correspondences
         )
@@ -129,22 +129,14 @@ class Registrar:
         if not len(candidates):
             return _nothing("no correspondences agree")
         settings = source.settings
-        refined = [self._refine(candidate, source, target) for candidate in candidates]
-        transforms = np.stack([each.transform for each in refined])
-        fits = fit(transforms, source, target, settings.judged_points)
-        best = int(np.argmax(fits.score))
-        agreed = float(support(transforms[best : best + 1], matched)[0])
-        evidence = Evidence(float(fits.overlap[best]), float(fits.violation[best]), agreed, refined[best])
+        refined = np.stack([refine_roughly(candidate, source, target, self.threads) for candidate in candidates])
+        best = int(np.argmax(fit(refined, source, target, settings.judged_points).score))
+        final = refine(refined[best], source, target, self.threads)
+        fitted = fit(final.transform[None], source, target, settings.judged_points)
+        agreed = float(support(final.transform[None], matched)[0])
+        evidence = Evidence(float(fitted.overlap[0]), float(fitted.violation[0]), agreed, final)
         reason = doubt(evidence, settings)
-        return Registration(
-            transforms[best], not reason, evidence.overlap, refined[best].inliers, covariance(refined[best]), reason
-        )
-
-    def _refine(self, transform: Matrix, source: Cloud, target: Cloud) -> Refined:
-        """First with a reach that mends the hypothesis, then with one that only takes what is on the same surface."""
-        reach = source.settings.tolerance * source.settings.voxel
-        rough = refine(transform, source, target, 2 * reach, 10, self.threads)
-        return refine(rough.transform, source, target, reach, 15, self.threads)
+        return Registration(final.transform, not reason, evidence.overlap, final.inliers, covariance(final), reason)
 
     def _settings(self, *clouds: Points) -> RegistrationSettings:
         """Those of the scale, or of the largest cloud."""
@@ -179,11 +171,6 @@ def _far_points(transforms: Matrix, cloud: Cloud) -> Matrix:
     """Where transforms (H, 4, 4) bring a few far points of the cloud: (H, 6, 3)."""
     extreme = np.concatenate([cloud.points.argmin(axis=0), cloud.points.argmax(axis=0)])
     return cloud.points[extreme] @ transforms[:, :3, :3].transpose(0, 2, 1) + transforms[:, None, :3, 3]
-
-
-def _spread(count: int, most: int) -> npt.NDArray[np.intp]:
-    """`most` of `count` indices, or all: a fixed random choice in ascending order."""
-    return np.sort(np.random.default_rng(0).permutation(count)[:most])
 
 
 def _nothing(reason: str) -> Registration:

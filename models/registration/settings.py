@@ -26,8 +26,9 @@ class RegistrationSettings:
     group: int = 20  # correspondences that propose a transform together
     hypotheses: int = 200
     sampled_points: int = 300  # of each cloud, to verify a hypothesis with
-    refined_hypotheses: int = 16
+    refined_hypotheses: int = 12
     distinct: float = 4.0  # hypotheses that move the cloud's far points by less are one
+    refining_points: int = 1000  # of the source, for candidates
     judged_points: int = 1500  # of each cloud, to choose among what was refined
     free_margin: float = 4.0  # in front of what was seen, from where on a point contradicts it
     least_points: int = 100  # of a cloud

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from perception_models.registration.preprocess import Cloud
+from perception_models.registration.preprocess import Cloud, spread
 
 Floats = npt.NDArray[np.float32]
 Matrices = npt.NDArray[np.float64]
 
 SAME_SIDE = 0.7  # cosine between normals of one surface
+VIOLATION_WEIGHT = 4.0  # a surface may meet by chance, but does not stand in free space by chance
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Fit:
     @property
     def score(self) -> Floats:
         """What the best transform has most of."""
-        return self.closeness - self.violation
+        return self.closeness - VIOLATION_WEIGHT * self.violation
 
 
 def fit(transforms: Matrices, source: Cloud, target: Cloud, sample: int) -> Fit:
@@ -48,7 +49,7 @@ def fit(transforms: Matrices, source: Cloud, target: Cloud, sample: int) -> Fit:
 def _one_way(transforms: Matrices, source: Cloud, target: Cloud, sample: int) -> tuple[Floats, Floats, Floats]:
     """Overlap, violation and closeness (H,) of the source's points."""
     settings = source.settings
-    chosen = _spread(len(source), sample)
+    chosen = spread(len(source), sample)
     rotations = transforms[:, :3, :3].transpose(0, 2, 1).astype(np.float32)
     points = source.points[chosen] @ rotations + transforms[:, None, :3, 3].astype(np.float32)
     reach = settings.tolerance * settings.voxel
@@ -59,8 +60,3 @@ def _one_way(transforms: Matrices, source: Cloud, target: Cloud, sample: int) ->
     weight = np.where(near, 1 - (distance / reach) ** 2, 0) * np.maximum(agreement, 0)
     free = ~near & target.range_image.in_front(points, settings.free_margin * settings.voxel)
     return (near & (agreement > SAME_SIDE)).mean(axis=1), free.mean(axis=1), weight.mean(axis=1)
-
-
-def _spread(count: int, sample: int) -> npt.NDArray[np.intp]:
-    """`sample` of `count` indices, or all: a fixed random choice, because the order of the points follows the grid."""
-    return np.random.default_rng(0).permutation(count)[:sample]

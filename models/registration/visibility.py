@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import minimum_filter
 
 Floats = npt.NDArray[np.float32]
 
@@ -18,12 +17,10 @@ class RangeImage:
 
     def __init__(self, points: Floats, viewpoint: npt.ArrayLike) -> None:
         self.viewpoint = np.asarray(viewpoint, np.float32)
-        seen = np.full(SHAPE, np.inf, np.float32)
+        nearest = np.full(SHAPE[0] * SHAPE[1], np.inf, np.float32)
         cells, ranges = self._polar(points)
-        np.minimum.at(seen.reshape(-1), cells, ranges)
-        # Near surfaces have gaps between their points, through which farther ones seem to be seen: ask all around.
-        nearest = minimum_filter(seen, size=3, mode="nearest")
-        self._ranges = np.where(np.isfinite(seen), nearest, -np.inf).reshape(-1)
+        np.minimum.at(nearest, cells, ranges)
+        self._ranges = np.where(np.isfinite(nearest), nearest, -np.inf)
 
     def in_front(self, points: Floats, margin: float) -> npt.NDArray[np.bool_]:
         """Which points (..., 3) lie nearer, by more than a margin (m), than all that was seen in their direction; none
