@@ -50,16 +50,24 @@ def _way(room: Room, rng: Rng, seconds: float, handheld: bool) -> tuple[Matrix, 
     for _ in range(count):
         places.append(place)
         targets.append(_target(room, rng, place, facing))
-        heading += rng.normal(0, 0.7)
         facing += rng.normal(0.0, 0.35)
-        ahead = place + step * np.array([np.cos(heading), np.sin(heading), 0])
-        if handheld:
-            ahead[2] = np.clip(ahead[2] + rng.normal(0, 0.3 * step), 0.7, 2.0)
-        if not room.plan.holds(ahead[:1], ahead[1:2], CLEARANCE).all():
-            heading += np.pi / 2
-            ahead = place + 0.2 * (np.array([room.plan.length / 2, room.plan.width / 2, place[2]]) - place)
-        place = ahead
+        place, heading = _next(room, rng, place, heading + rng.normal(0, 0.5), step, 0.3 * step * handheld)
     return np.array(places), np.array(targets)
+
+
+def _next(room: Room, rng: Rng, place: Matrix, heading: float, step: float, climb: float) -> tuple[Matrix, float]:
+    """The next place and heading: as much straight ahead as space allows; the same place where there is none."""
+    turns = np.array([0, 0.4, -0.4, 0.9, -0.9, 1.5, -1.5, 2.2, -2.2, np.pi]) + heading
+    ahead = np.column_stack([np.cos(turns), np.sin(turns), rng.normal(0, climb / step, len(turns))])
+    places = place + step * ahead
+    places[:, 2] = np.clip(places[:, 2], 0.3, 2.0)
+    ahead /= np.linalg.norm(ahead, axis=1, keepdims=True)
+    free = room.cast(np.broadcast_to(place, ahead.shape), ahead).distance > step + CLEARANCE
+    free &= room.plan.holds(places[:, 0], places[:, 1], CLEARANCE) & (_space(room, places) > CLEARANCE)
+    if not free.any():
+        return place, heading + np.pi / 2
+    chosen = int(np.argmax(free))
+    return places[chosen], float(turns[chosen])
 
 
 def _start(room: Room, rng: Rng, height: float) -> Matrix:
@@ -76,10 +84,12 @@ def _target(room: Room, rng: Rng, place: Matrix, facing: float) -> Matrix:
     """A point on something that stands about where the camera faces, at a distance that its depth sensor likes."""
     yaw, pitch = facing + rng.normal(0, 0.4, 24), rng.normal(-0.35, 0.3, 24)
     directions = np.column_stack([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.sin(pitch)])
-    distance = room.cast(np.broadcast_to(place, directions.shape), directions).distance
-    good = np.flatnonzero((distance > LOOK[0]) & (distance < LOOK[1]))
-    index = good[0] if len(good) else 0
-    target: Matrix = place + directions[index] * float(np.clip(distance[index], *LOOK))
+    hits = room.cast(np.broadcast_to(place, directions.shape), directions)
+    near = (hits.distance > LOOK[0]) & (hits.distance < LOOK[1])
+    is_thing = near & (room.mesh.instances[hits.face] > 0)
+    good = np.flatnonzero(is_thing if is_thing.any() and rng.random() < 0.8 else near)
+    index = good[0] if len(good) else int(hits.distance.argmax())
+    target: Matrix = place + directions[index] * float(np.clip(hits.distance[index], *LOOK))
     return target
 
 

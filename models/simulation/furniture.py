@@ -128,7 +128,7 @@ def plant(rng: Rng) -> Mesh:
     height, radius = rng.uniform(0.5, 1.5), rng.uniform(0.12, 0.2)
     pot = tube((0, 0, 0), (0, 0, 0.3), 0.8 * radius, radius, Material.CONCRETE, 10)
     size = (rng.uniform(0.2, 0.45), rng.uniform(0.2, 0.45), height / 2.2)
-    return merge([pot, leaves(rng, (0, 0, 0.3 + height / 2), size, 150, 0.05)])
+    return merge([pot, leaves(rng, (0, 0, 0.3 + height / 2), size, 350, 0.03)])
 
 
 def floor_lamp(rng: Rng) -> Mesh:

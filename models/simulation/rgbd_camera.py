@@ -86,7 +86,7 @@ def _in_range(depth: F32, camera: RgbdCamera) -> F32:
 def _weak(depth: F32, cosine: F32, swallowed: Bools, camera: RgbdCamera, rng: Rng) -> Bools:
     """Where (H, W) too little light returns: grazing or far, mirrors and dark surfaces, and specks of dirt."""
     patches = _smooth(rng, depth.shape, camera.width / 40)
-    returned = np.where(swallowed, np.float32(0.03), cosine) / np.maximum(depth, 1) ** 2
+    returned = np.where(swallowed, np.float32(0.012), cosine) / np.maximum(depth, 1) ** 2
     weak = returned < 0.012 * np.exp2(camera.noise * patches)
     return np.asarray(weak | (patches > 3.2))
 

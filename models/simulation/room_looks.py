@@ -57,6 +57,8 @@ class Looks:
         names = (*LAYERS, *("photo" for _ in photos))
         layer = np.array([_layer(rng, names, kind) for kind in kinds])
         colour = np.where(surfaces.building[:, None], _pale(rng, count), _colours(rng, count))
+        green = surfaces.materials == Material.FOLIAGE
+        colour[green] = rng.uniform([0.15, 0.35, 0.08], [0.4, 0.65, 0.25], (int(green.sum()), 3))
         own = np.isin(kinds, _OWN_COLOURS)
         colour[own] = rng.uniform(0.75, 1.0, (int(own.sum()), 1))
         period = np.array([_PERIOD.get(kind, 0.8) for kind in kinds]) * np.exp(rng.normal(0, 0.4, count))
