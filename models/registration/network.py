@@ -42,8 +42,8 @@ CROSS = ("none", "plain", "gw")  # cross-attention: none, without and with the G
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Sizes. `features` is the width of the classical descriptors; `sharpness` multiplies their scores at the start,
-    so that a dot product of descriptors is a logit."""
+    """Sizes. `features` is the width of the classical descriptors; `sharpness` multiplies their cosines, so that a dot
+    product of descriptors is a logit: the inverse of the classical temperature."""
 
     features: int = 66
     channels: int = 64
@@ -53,7 +53,8 @@ class NetworkSettings:
     blocks: int = 3
     relative: int = 32
     cross: str = "gw"
-    sharpness: float = 30.0
+    sharpness: float = 167.0
+    noise: float = 0.03  # added in training to the features that the network looks at, not to those it passes on
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -86,8 +87,9 @@ class RegistrationNetwork(nn.Module):
         self.encoder = CloudEncoder(settings)
         self.transformer = SuperPointTransformer(settings)
         self.decoder = CloudDecoder(settings)
-        self.sharpness = nn.Parameter(torch.tensor(settings.sharpness).log())
         self.gain = nn.Parameter(torch.zeros(settings.learned))  # zero: at the start nothing is learned
+        # Likelihood wants softer logits than ranking does; the loss alone divides by this.
+        self.log_softness = nn.Parameter(torch.tensor(4.0).log())
 
     def forward(self, source: Mapping[str, Tensor], target: Mapping[str, Tensor], rows: Rows = None) -> Outputs:
         """Tensors of `network_input.cloud_tensors` of both clouds -> outputs in the order of `OUTPUTS`.
@@ -100,14 +102,15 @@ class RegistrationNetwork(nn.Module):
         rows = rows or (None, None)
         columns, matchable, coarse = self.decoder(first, source, rows[0])
         other_columns, other_matchable, other_coarse = self.decoder(second, target, rows[1])
-        # The gain sits on one side only: on both, its gradient would be zero where it is zero.
-        descriptors = self._join(source["features"], columns * self.gain, rows[0])
+        # The gain sits on one side only: on both, its gradient would be zero where it is zero. Its unit is a tenth of
+        # the sharpness, so that it need not grow far.
+        descriptors = self._join(source["features"], columns * (0.1 * self.settings.sharpness * self.gain), rows[0])
         other_descriptors = self._join(target["features"], other_columns, rows[1])
         return descriptors, matchable, coarse, other_descriptors, other_matchable, other_coarse
 
     def _join(self, features: Tensor, columns: Tensor, rows: Tensor | None) -> Tensor:
         features = features if rows is None else features.index_select(0, rows)
-        return torch.cat([features * torch.exp(0.5 * self.sharpness), columns], dim=1)
+        return torch.cat([features * self.settings.sharpness**0.5, columns], dim=1)
 
 
 class CloudEncoder(nn.Module):
@@ -116,6 +119,7 @@ class CloudEncoder(nn.Module):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
         channels, heads = settings.channels, settings.heads
+        self.noise = settings.noise
         self.embed = nn.Sequential(nn.Linear(settings.features, channels), nn.ReLU(), nn.Linear(channels, channels))
         self.gather = PointAttention(channels, heads)
         self.around = nn.ModuleList(PointAttention(channels, heads) for _ in range(2))
@@ -125,7 +129,10 @@ class CloudEncoder(nn.Module):
 
     def forward(self, cloud: Mapping[str, Tensor]) -> Encoded:
         """Tensors of one cloud -> its encoding."""
-        points = self.embed(cloud["features"])
+        features = cloud["features"]
+        if self.training:
+            features = features + self.noise * torch.randn_like(features)
+        points = self.embed(features)
         nodes = points.index_select(0, cloud["nodes"])
         nodes = self.gather(nodes, points, cloud["gather_neighbours"], cloud["gather_geometry"])
         for layer in self.around:
@@ -153,7 +160,7 @@ class SuperPointTransformer(nn.Module):
             self.across = PairEmbedding(relative, angles=False, reach=6.0)
             self.compare = nn.Linear(channels, settings.learned, bias=False)
             self.feature_weight = nn.Parameter(torch.tensor(0.0))
-            self.classical_weight = nn.Parameter(torch.tensor(settings.sharpness))
+            self.classical_weight = nn.Parameter(torch.tensor(30.0))
 
     def forward(
         self, first: Encoded, second: Encoded, source: Mapping[str, Tensor], target: Mapping[str, Tensor]
