@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from perception_models.onnx_export import Tensors, export_checked
+from perception_models.registration import regformer
+from perception_models.registration.cylindrical import Cylinder, project
 from perception_models.registration.geotransformer import OUTPUTS, GeoTransformer
 from perception_models.registration.geotransformer_input import MOST_POINTS, SIDES, Stages, pair_tensors, stages_of
 from perception_models.registration.geotransformer_settings import GeoTransformerSettings
+from perception_models.registration.regformer import RegFormer
 from perception_models.runtime.describe import describe_model
 
 TASK = "registration"
@@ -34,6 +37,17 @@ def export_geotransformer(network: GeoTransformer, name: str, folder: Path) -> P
         capacity=capacity(settings),
         settings=settings.to_dict(),
         figures={"torch_to_onnx_difference": difference},
+    )
+    return folder
+
+
+def export_regformer(network: RegFormer, name: str, folder: Path) -> Path:
+    """Write the network, called `name` -> `folder`; all shapes are static. Raises as `export_geotransformer`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    example = example_images(network.cylinder)
+    difference = export_checked(network, regformer.INPUTS, regformer.OUTPUTS, example, {}, folder / "model.onnx")
+    describe_model(
+        folder, TASK, name, settings=network.cylinder.to_dict(), figures={"torch_to_onnx_difference": difference}
     )
     return folder
 
@@ -72,3 +86,12 @@ def example_stages(settings: GeoTransformerSettings, seed: int, cells: int) -> S
     points[np.arange(len(points)), rng.integers(0, 3, len(points))] = 0
     noisy = points + rng.normal(0, settings.voxel / 10, points.shape)
     return stages_of(noisy.astype(np.float32), settings)
+
+
+def example_images(cylinder: Cylinder) -> Tensors:
+    """Two noisy spheres around the sensor, with gaps, as images of points."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(len(regformer.INPUTS), 100_000, 3)) * [1, 1, 0.3]
+    shells = 10 * points / np.linalg.norm(points, axis=2, keepdims=True) + rng.normal(0, 0.1, points.shape)
+    both = shells.astype(np.float32)
+    return {name: project(shell, cylinder) for name, shell in zip(regformer.INPUTS, both, strict=True)}
