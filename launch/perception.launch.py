@@ -23,6 +23,8 @@ ARGUMENTS = {  # name: default, description
     "log_level": ("info", "debug, info, warn, error or fatal"),
     "detection": ("true", "run the detection node"),
     "detection_params": (PathJoinSubstitution([SHARE, "config", "detection.yaml"]), "its YAML file of parameters"),
+    "registration": ("false", "run the registration node; as odometry it sends odom -> base_link"),
+    "registration_params": (PathJoinSubstitution([SHARE, "config", "registration.yaml"]), "its YAML file"),
     "relocalization": ("false", "run the relocalization node; it needs a map_file"),
     "relocalization_params": (PathJoinSubstitution([SHARE, "config", "relocalization.yaml"]), "its YAML file"),
     "rviz": ("false", "open RViz with this package's displays"),
@@ -35,7 +37,8 @@ SHARED = ("namespace", "use_sim_time", "autostart", "backend", "log_level")
 def generate_launch_description() -> LaunchDescription:
     """Each task's own launch file, switched by the argument of its name."""
     declared = [DeclareLaunchArgument(n, default_value=d, description=text) for n, (d, text) in ARGUMENTS.items()]
-    tasks = [task("detection", "points"), task("relocalization", "image", "camera_info", "map_file")]
+    clouds = [task("detection", "points"), task("registration", "points")]
+    tasks = [*clouds, task("relocalization", "image", "camera_info", "map_file")]
     return LaunchDescription([*declared, *tasks, rviz()])
 
 

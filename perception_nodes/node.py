@@ -41,7 +41,7 @@ class PerceptionNode(GuardedNode, Generic[P, M]):
     """
 
     parameters_type: ClassVar[type[Parameters]]
-    inputs: ClassVar[tuple[Input, ...]]
+    inputs: tuple[Input, ...]  # an instance may choose its own in `load`
     outputs: ClassVar[tuple[Output, ...]]
 
     def __init__(self, name: str, **arguments: Any) -> None:
