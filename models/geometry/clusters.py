@@ -48,14 +48,20 @@ def rectangle(xy: Values) -> Values:
     """Rectangle x y length width heading of least area around points (N, 2), among `HEADINGS`."""
     axes = np.stack([np.cos(HEADINGS), np.sin(HEADINGS)], axis=1)
     along, across = xy @ axes.T, xy @ np.stack([-axes[:, 1], axes[:, 0]])
-    sides = np.stack([np.ptp(along, axis=0), np.ptp(across, axis=0)])
-    best = int(np.argmin(sides.prod(axis=0)))
-    u, v = ((part[:, best].max() + part[:, best].min()) / 2 for part in (along, across))
-    c, s = axes[best]
-    length, width = sides[:, best]
-    turned = width > length
-    heading = HEADINGS[best] + (np.pi / 2 if turned else 0)
-    return np.array([u * c - v * s, u * s + v * c, max(length, width), min(length, width), heading])
+    areas = np.ptp(along, axis=0) * np.ptp(across, axis=0)
+    box = rectangle_along(xy, float(HEADINGS[np.argmin(areas)]))
+    if box[3] > box[2]:
+        box[2:] = box[3], box[2], box[4] + np.pi / 2
+    return box
+
+
+def rectangle_along(xy: Values, heading: float) -> Values:
+    """Rectangle x y length width heading around points (N, 2), its length along a heading."""
+    c, s = np.cos(heading), np.sin(heading)
+    local = xy @ np.array([[c, -s], [s, c]])
+    low, high = local.min(axis=0), local.max(axis=0)
+    u, v = (low + high) / 2
+    return np.array([u * c - v * s, u * s + v * c, *(high - low), heading])
 
 
 def completed(box: Values, whole: Values) -> Values:
