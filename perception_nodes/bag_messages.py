@@ -15,12 +15,16 @@ DATATYPES = {"f4": 7, "u2": 4, "i4": 5}  # sensor_msgs/PointField
 
 
 class Objects(NamedTuple):
-    """Labelled boxes of one scan: boxes (K, 7) float32, class names, track ids and scores (K,) float32."""
+    """Labelled boxes of one scan: boxes (K, 7) float32, class names, track ids and scores (K,) float32.
+
+    `kinds`: what a data set itself calls each of them, such as Van; empty where it says no more than the name.
+    """
 
     boxes: NDArray[np.float32]
     names: list[str]
     ids: list[str]
     scores: NDArray[np.float32]
+    kinds: tuple[str, ...] = ()
 
 
 def header(stamp: int, frame_id: str) -> Any:
@@ -77,26 +81,32 @@ def _field(layout: np.dtype[Any], name: str) -> Any:
 
 
 def encode_objects(objects: Objects, head: Any) -> Any:
-    """vision_msgs/Detection3DArray: one hypothesis a box, `id` = track."""
+    """vision_msgs/Detection3DArray: `id` = track; one hypothesis a box, or two.
+
+    The second names its kind; its score is 0, so that nobody takes it for the class.
+    """
+    kinds = [[_hypothesis(kind, 0.0)] for kind in objects.kinds] or [[] for _ in objects.names]
     detections = [
         new_message(
             "vision_msgs/Detection3D",
             header=head,
-            results=[_hypothesis(name, float(score))],
+            results=[_hypothesis(name, float(score)), *kind],
             bbox=new_message("vision_msgs/BoundingBox3D", center=_pose_of_box(box), size=_vector(box[3:6])),
             id=track,
         )
-        for box, name, track, score in zip(*objects, strict=True)
+        for box, name, track, score, kind in zip(*objects[:4], kinds, strict=True)
     ]
     return new_message("vision_msgs/Detection3DArray", header=head, detections=detections)
 
 
 def decode_objects(message: Any) -> Objects:
-    """Boxes of a Detection3DArray; where a detection has several hypotheses, the first is taken."""
+    """Boxes of a Detection3DArray; of several hypotheses the first is the class, a second the kind."""
     boxes = np.array([_box(detection.bbox) for detection in message.detections], np.float32).reshape(-1, 7)
     first = [detection.results[0].hypothesis for detection in message.detections]
     scores = np.array([hypothesis.score for hypothesis in first], np.float32)
-    return Objects(boxes, [h.class_id for h in first], [d.id for d in message.detections], scores)
+    has_kinds = bool(message.detections) and all(len(d.results) > 1 for d in message.detections)
+    kinds = tuple(d.results[1].hypothesis.class_id for d in message.detections) if has_kinds else ()
+    return Objects(boxes, [h.class_id for h in first], [d.id for d in message.detections], scores, kinds)
 
 
 def encode_rectangles(rectangles: NDArray[np.floating], head: Any) -> Any:

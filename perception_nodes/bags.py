@@ -3,7 +3,8 @@
 
 A bag of this package holds (frames and names as REP-105; `base_link` carries the sensor):
   /points                          PointCloud2 x y z intensity, with `ring` and `time` where they are known
-  /ground_truth/detections         Detection3DArray in the cloud's frame, the cloud's stamp; `id` = track
+  /ground_truth/detections         Detection3DArray in the cloud's frame, the cloud's stamp; `id` = track; a second
+                                   hypothesis (score 0) is what the data set calls the object, such as Van
   /ground_truth/odometry           Odometry odom -> base_link
   /ground_truth/coverage           CameraInfo, once: the truth covers what this camera sees. Absent: it covers all
   /ground_truth/ignored_regions    Detection2DArray: rectangles in that camera's image where the truth is silent
@@ -29,7 +30,7 @@ from perception_nodes.bag_types import bag_types
 
 POINTS = "/points"
 IMAGE, DEPTH, CAMERA_INFO = "/camera/image", "/camera/depth", "/camera/camera_info"
-DETECTIONS, ODOMETRY, POSE = "/detections", "/odometry", "/pose"  # what replayed nodes answered
+DETECTIONS, ODOMETRY, POSE, TRACKS = "/detections", "/odometry", "/pose", "/tracks"  # what replayed nodes answered
 TRUTH_DETECTIONS = "/ground_truth/detections"
 TRUTH_ODOMETRY = "/ground_truth/odometry"
 TRUTH_COVERAGE = "/ground_truth/coverage"

@@ -167,7 +167,8 @@ def _labels_of(lines: list[list[str]], camera_in_lidar: Matrix) -> tuple[Objects
     ignored = np.array([line[6:10] for line in lines if line[2] == "DontCare"], float).reshape(-1, 4)
     names = [CLASSES.get(line[2], "ignore") for line in solid]
     tracks, scores = [line[1] for line in solid], np.ones(len(solid), np.float32)
-    return Objects(_to_lidar(boxes, camera_in_lidar), names, tracks, scores), ignored
+    kinds = tuple(line[2] for line in solid)
+    return Objects(_to_lidar(boxes, camera_in_lidar), names, tracks, scores, kinds), ignored
 
 
 def _to_lidar(labels: Matrix, camera_in_lidar: Matrix) -> NDArray[np.float32]:

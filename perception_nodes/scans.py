@@ -106,6 +106,7 @@ class ScanBag:
     def __init__(self, path: Path, topic: str | None = None) -> None:
         self._reader = BagReader(path)
         self._wanted = topic
+        self._poses: Poses | None = None
         self.rejected: list[str] = []
 
     def __enter__(self) -> "ScanBag":
@@ -150,17 +151,24 @@ class ScanBag:
             stamp = stamp_of(message)
             yield Sweep(stamp, points, times, poses.of(message.header.frame_id, stamp))
 
+    def pose_of(self, stamp: int) -> NDArray[np.float64] | None:
+        """Where the sensor was (4, 4), sensor -> world; None where the bag does not say."""
+        if self._poses is None:
+            self._poses, self._frame = Poses(self._reader), self._cloud_frame()
+        return self._poses.of(self._frame, stamp)
+
     def _truth(self, stamp: int, frame_id: str) -> Objects | None:
         frame, objects = self._objects.get(stamp, (frame_id, None))
         if frame != frame_id:
             raise BadBag(f"{bags.TRUTH_DETECTIONS} is in the frame '{frame}', its cloud in '{frame_id}'; use one frame")
         return objects
 
-    def recorded(self) -> dict[int, Objects]:
-        """The detections that the bag holds, by stamp, in the frame of the clouds. Raises BadBag if /tf lacks that."""
+    def recorded(self, topic: str = bags.DETECTIONS) -> dict[int, Objects]:
+        """The boxes that the bag holds on a topic, by stamp, in the frame of the clouds. Raises BadBag if /tf lacks
+        that frame."""
         buffer, frame = read_transforms(self._reader, [bags.TF, bags.TF_STATIC]), self._cloud_frame()
         found = {}
-        for _, _, message in self._reader.messages([bags.DETECTIONS]):
+        for _, _, message in self._reader.messages([topic]):
             objects, stamp, given = decode_objects(message), stamp_of(message), message.header.frame_id
             if given != frame:
                 moved = transform_boxes(objects.boxes, _look_up(buffer, frame, given, stamp))

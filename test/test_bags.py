@@ -30,6 +30,25 @@ def test_scans_survive_the_round_trip(tmp_path: Path) -> None:
         np.testing.assert_allclose(after.ignored, ignored)
 
 
+def test_what_a_data_set_calls_an_object_is_kept_beside_its_class(tmp_path: Path) -> None:
+    scan = make_scan(0, ("vehicle", "cyclist"))
+    named = dataclasses.replace(scan, objects=scan.objects._replace(kinds=("Van", "Cyclist")))
+    with ScanBag(make_bag(tmp_path / "a.mcap", [named])) as bag:
+        [read] = bag
+    assert read.objects.names == ["vehicle", "cyclist"] and read.objects.kinds == ("Van", "Cyclist")
+    with ScanBag(make_bag(tmp_path / "b.mcap", [scan])) as bag:
+        assert next(iter(bag)).objects.kinds == ()
+
+
+def test_where_the_sensor_was_is_told_where_the_bag_knows_it(tmp_path: Path) -> None:
+    scans = [make_scan(i) for i in range(3)]  # base_link is the sensor; it moves by 1 m a scan
+    with ScanBag(make_bag(tmp_path / "a.mcap", scans)) as bag:
+        assert [bag.pose_of(scan.stamp)[0, 3] for scan in scans] == pytest.approx([0, 1, 2])
+    silent = [dataclasses.replace(scan, pose=None) for scan in scans]
+    with ScanBag(make_bag(tmp_path / "b.mcap", silent)) as bag:
+        assert bag.pose_of(scans[0].stamp) is None
+
+
 def test_clouds_carry_ring_and_time(tmp_path: Path) -> None:
     scan = make_scan(0)
     cloud = messages.encode_cloud(scan.points, messages.header(STAMP, "lidar"), scan.rings, scan.times)

@@ -57,6 +57,7 @@ def folder(tmp_path: Path) -> Path:
 def test_labels_become_boxes_in_the_lidars_frame(folder: Path) -> None:
     first, second = KittiDrive(folder)
     assert first.objects.names == ["vehicle", "pedestrian", "ignore"] and first.objects.ids == ["3", "4", "5"]
+    assert first.objects.kinds == ("Van", "Person_sitting", "Tram")
     # ry = 0 faces the camera's x, that is the LiDAR's -y; bottoms are lifted by half the height.
     np.testing.assert_allclose(first.objects.boxes[0], [12, 3, -0.7, 4.4, 1.8, 2.0, -np.pi / 2], atol=1e-6)
     np.testing.assert_allclose(first.objects.boxes[1], [9, -1, -1.0, 0.8, 0.6, 1.2, 0], atol=1e-6)
