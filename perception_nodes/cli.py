@@ -22,6 +22,7 @@ COMMANDS = {
     "replay": Command("replay", "play a bag to the genuine ROS 2 nodes; record and judge their answers"),
     "evaluate": Command("evaluate", "judge the pipelines on a bag, in process and deterministic"),
     "benchmark": Command("benchmark", "measure the latency and memory of a pipeline"),
+    "register": Command("register", "find one cloud in another, from nothing"),
     "map": Command("map", "build the map of a place from a recording of it"),
     "localize": Command("localize", "find where an image was taken in a map"),
     "train": Command("train", "train a model by its recipe (needs torch)"),

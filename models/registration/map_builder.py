@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_models.geometry import se3
-from perception_models.registration.cloud_files import write_ply
+from perception_models.registration.ply import write_ply
 from perception_models.registration.preprocess import thin_out
 
 Floats = npt.NDArray[np.float32]
