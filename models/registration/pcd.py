@@ -22,7 +22,7 @@ class _Field(NamedTuple):
 
     name: str
     type: np.dtype[np.generic]
-    count: int
+    length: int
 
 
 def read_pcd(path: Path) -> CloudFile:
@@ -60,7 +60,7 @@ def _axes(fields: list[_Field]) -> list[int]:
 
 
 def _read_ascii(file: BinaryIO, fields: list[_Field], count: int) -> npt.NDArray[np.floating]:
-    starts = np.cumsum([0, *(field.count for field in fields)])
+    starts = np.cumsum([0, *(field.length for field in fields)])
     columns = [int(starts[place]) for place in _axes(fields)]
     points = np.loadtxt(file, usecols=columns, max_rows=count, ndmin=2).reshape(-1, 3)
     if len(points) < count:
@@ -70,7 +70,7 @@ def _read_ascii(file: BinaryIO, fields: list[_Field], count: int) -> npt.NDArray
 
 def _read_binary(file: BinaryIO, fields: list[_Field], count: int) -> npt.NDArray[np.floating]:
     """Point after point."""
-    record = np.dtype([(str(place), field.type, (field.count,)) for place, field in enumerate(fields)])
+    record = np.dtype([(str(place), field.type, (field.length,)) for place, field in enumerate(fields)])
     rows = read_rows(file, record, count)
     return np.hstack([rows[str(place)] for place in _axes(fields)])
 
@@ -78,11 +78,11 @@ def _read_binary(file: BinaryIO, fields: list[_Field], count: int) -> npt.NDArra
 def _read_compressed(file: BinaryIO, fields: list[_Field], count: int) -> npt.NDArray[np.floating]:
     """Field after field, each of all points; before that the sizes of the block, compressed and not."""
     compressed, size = struct.unpack("<II", read_bytes(file, 8))
-    expected = count * sum(field.count * field.type.itemsize for field in fields)
+    expected = count * sum(field.length * field.type.itemsize for field in fields)
     if size != expected:
         raise ValueError(f"{count} points take {expected} bytes, its compressed data {size}")
     data = decompress(read_bytes(file, compressed), size)
-    starts = np.cumsum([0, *(count * field.count * field.type.itemsize for field in fields)])
+    starts = np.cumsum([0, *(count * field.length * field.type.itemsize for field in fields)])
     return np.stack(
         [np.frombuffer(data, fields[place].type, count, int(starts[place])) for place in _axes(fields)], axis=1
     )

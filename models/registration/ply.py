@@ -24,10 +24,10 @@ ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">"}
 
 
 class _Element(NamedTuple):
-    """A list of `count` things with properties (name, type)."""
+    """A list of `length` things with properties (name, type)."""
 
     name: str
-    count: int
+    length: int
     properties: list[tuple[str, str]]
 
 
@@ -77,12 +77,12 @@ def _header_lines(file: BinaryIO) -> Iterator[list[str]]:
 
 
 def _read_element(file: BinaryIO, format_: str, element: _Element) -> Floats:
-    """x y z (count, 3) of an element."""
+    """x y z (N, 3) of an element."""
     if format_ == "ascii":
         names = [name for name, _ in element.properties]
         columns = [names.index(axis) for axis in "xyz"]
-        lines = [read_line(file).split() for _ in range(element.count)]
+        lines = [read_line(file).split() for _ in range(element.length)]
         return np.array([[line[column] for column in columns] for line in lines], np.float32).reshape(-1, 3)
     record = np.dtype([(name, ORDERS[format_] + kind) for name, kind in element.properties])
-    rows = read_rows(file, record, element.count)
+    rows = read_rows(file, record, element.length)
     return np.stack([rows[axis].astype(np.float32) for axis in "xyz"], axis=1)
