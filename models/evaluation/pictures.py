@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bird's-eye pictures of a scan with true and found boxes."""
 
+from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
@@ -48,10 +49,10 @@ class BirdsEye:
             front = (corners[0] + corners[3]) / 2
             self._draw.line([tuple(corners.mean(axis=0)), tuple(front)], fill=colour, width=width)
 
-    def legend(self, title: str) -> None:
+    def legend(self, title: str, meanings: Sequence[tuple[str, Colour]] = LEGEND) -> None:
         """Write a title, and what the colours mean, into the upper left corner."""
         self._draw.text((12, 10), title, fill=(255, 255, 255))
-        for row, (text, colour) in enumerate(LEGEND):
+        for row, (text, colour) in enumerate(meanings):
             top = 30 + 16 * row
             self._draw.rectangle([12, top + 2, 24, top + 10], outline=colour, width=2)
             self._draw.text((30, top), text, fill=colour)

@@ -8,7 +8,7 @@ example: perception benchmark detection --calls 100 --threads 2
 import argparse
 from importlib import import_module
 
-TASKS = ("detection", "registration", "relocalization")
+TASKS = ("detection", "odometry", "registration", "relocalization", "tracking")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

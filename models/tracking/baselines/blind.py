@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from perception_models.geometry import se3
 from perception_models.geometry.boxes import transform_boxes
-from perception_models.tracking import TrackState
+from perception_models.tracking.state import TrackState
 
 Floats = npt.NDArray[np.floating]
 

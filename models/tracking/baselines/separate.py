@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_models.geometry.se3 import Matrix
-from perception_models.tracking import TrackState
+from perception_models.tracking.state import TrackState
 
 Floats = npt.NDArray[np.floating]
 
