@@ -15,6 +15,7 @@ SENSOR_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 # Loses nothing, but hears only publishers that are reliable too.
 RELIABLE_SENSOR_QOS = QoSProfile(depth=5)
 RESULT_QOS = QoSProfile(depth=5)
+COMMAND_QOS = QoSProfile(depth=50)
 
 
 class Closable(Protocol):
@@ -44,7 +45,8 @@ class Input:
     """A subscription and the name of the method that gets its messages, on the worker thread.
 
     The input of `process` makes results: it is timed and counted. Others are remembered for it (camera info, a first
-    box). The header of a `stamped` message is checked before it is handed on.
+    box). The header of a `stamped` message is checked before it is handed on. A measurement that waits is replaced by
+    the next one; of a command `every` one is handed on.
     """
 
     topic: str
@@ -52,6 +54,7 @@ class Input:
     handler: str = "process"
     qos: QoSProfile = field(default_factory=lambda: SENSOR_QOS)
     stamped: bool = True
+    every: bool = False
 
     @property
     def makes_results(self) -> bool:

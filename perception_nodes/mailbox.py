@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One slot a topic and one thread: a slow consumer always gets the newest message, and drops are counted."""
+"""One slot a topic and one thread: a slow consumer always gets the newest message, and drops are counted; of commands
+none is dropped."""
 
 from __future__ import annotations
 
@@ -11,14 +12,14 @@ from typing import Any
 class Worker:
     """Hands each stored message to `handle(source, message)` on one thread of its own.
 
-    `put` never waits for the work: it stores the newest message of a source and counts the one it replaces. Sources
+    `put` never waits for the work: it stores the newest message of a source and counts the one it replaces. Messages
     that wait are served in the order in which they began to wait. Exceptions must be handled by `handle`.
     """
 
     def __init__(self, handle: Callable[[Any, Any], None], name: str) -> None:
         self._handle = handle
         self._name = name
-        self._slots: dict[Hashable, Any] = {}
+        self._slots: dict[Hashable, tuple[Any, Any]] = {}
         self._changed = threading.Condition()
         self._running = False
         self._thread: threading.Thread | None = None
@@ -41,14 +42,15 @@ class Worker:
             self._thread.join()
             self._thread = None
 
-    def put(self, source: Hashable, message: Any) -> None:
-        """Stores the newest message of a source and wakes the thread."""
+    def put(self, source: Hashable, message: Any, every: bool = False) -> None:
+        """Stores the newest message of a source, or `every` one of it, and wakes the thread."""
         with self._changed:
             if not self._running:
                 return
             self.received += 1
-            self.dropped += source in self._slots
-            self._slots[source] = message
+            slot = (source, self.received) if every else source
+            self.dropped += slot in self._slots
+            self._slots[slot] = source, message
             self._changed.notify()
 
     def _work(self) -> None:
@@ -60,5 +62,4 @@ class Worker:
             self._changed.wait_for(lambda: self._slots or not self._running)
             if not self._running:
                 return None
-            source = next(iter(self._slots))
-            return source, self._slots.pop(source)
+            return self._slots.pop(next(iter(self._slots)))

@@ -116,7 +116,7 @@ class PerceptionNode(GuardedNode, Generic[P, M]):
         self._worker.start()
         self.while_active.callback(self._worker.stop)
         for source in self.inputs:
-            put = partial(self._worker.put, source)
+            put = partial(self._worker.put, source, every=source.every)
             is_reliable = source.qos is SENSOR_QOS and self.parameters.reliable_input
             qos = RELIABLE_SENSOR_QOS if is_reliable else source.qos
             subscription = self.create_subscription(source.kind, source.topic, put, qos)

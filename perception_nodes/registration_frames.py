@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped, Twist, TwistWithCovariance, Vector3
-from nav_msgs.msg import Odometry, Path
+from geometry_msgs.msg import Twist, TwistWithCovariance, Vector3
+from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from std_msgs.msg import Header
 
 from perception_models.geometry import se3
 from perception_models.registration.odometry import OdometryStep
-from perception_nodes.messages import encode_pose, encode_pose_with_covariance
+from perception_nodes.messages import encode_pose_with_covariance
 
 Matrix = NDArray[np.float64]
 
@@ -58,27 +57,6 @@ def encode_odometry(placed: Placed, header: Header, child: str, seconds: float) 
         pose=encode_pose_with_covariance(placed.pose, placed.covariance),
         twist=TwistWithCovariance(twist=twist, covariance=spread.ravel()),
     )
-
-
-class PathLog:
-    """The way so far: a pose every `step` m, the oldest forgotten beyond `count`."""
-
-    def __init__(self, step: float, count: int) -> None:
-        self._step = step
-        self._poses: deque[PoseStamped] = deque(maxlen=count)
-        self._last: Matrix | None = None
-
-    def add(self, pose: se3.Matrix, header: Header) -> bool:
-        """Whether the pose was far enough from the last one to be added."""
-        if self._last is not None and np.linalg.norm(pose[:3, 3] - self._last) < self._step:
-            return False
-        self._last = pose[:3, 3].copy()
-        self._poses.append(PoseStamped(header=header, pose=encode_pose(pose)))
-        return True
-
-    def message(self, header: Header) -> Path:
-        """All of it."""
-        return Path(header=header, poses=list(self._poses))
 
 
 def _cross(vector: Matrix) -> Matrix:

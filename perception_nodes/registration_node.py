@@ -23,8 +23,9 @@ from perception_nodes.interfaces import RESULT_QOS, Input, Output
 from perception_nodes.messages import Points, decode_points, encode_points, encode_pose_with_covariance, require_finite
 from perception_nodes.node import PerceptionNode
 from perception_nodes.parameters import Parameters, parameter
+from perception_nodes.path_log import PathLog
 from perception_nodes.point_times import decode_times
-from perception_nodes.registration_frames import PathLog, Placed, encode_odometry, sensor_to_base
+from perception_nodes.registration_frames import Placed, encode_odometry, sensor_to_base
 from perception_nodes.registration_model import AnyRegistrar, RegistrationModel, load_registrar, settings_of
 from perception_nodes.relocalization_frames import MapToOdom
 from perception_nodes.relocalization_services import TriggerServices

@@ -70,6 +70,17 @@ def test_topics_have_a_slot_each_and_are_served_in_the_order_of_waiting(worker, 
     assert worker.dropped == 1
 
 
+def test_commands_are_all_handled_in_their_order(worker, gate):
+    busy(worker, gate)
+    for number in (1, 2):
+        worker.put("command", number, every=True)
+        worker.put("a", number)
+    gate.pass_on.release(4)
+    wait_for(lambda: len(gate.done) == 4)
+    assert gate.done == [("a", 0), ("command", 1), ("a", 2), ("command", 2)]
+    assert worker.dropped == 1
+
+
 def test_stopping_finishes_the_message_in_hand_and_forgets_the_waiting(worker, gate):
     busy(worker, gate)
     worker.put("a", 1)
