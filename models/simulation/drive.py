@@ -26,22 +26,24 @@ _AHEAD = 95.0  # m of street beyond both ends of the drive
 
 
 def simulate_drive(
-    seed: int, seconds: float, sensor: str = "hdl64", motion_distortion: bool = True
+    seed: int, seconds: float, sensor: str = "hdl64", motion_distortion: bool = True, people: float = 1.0
 ) -> Iterator[LidarFrame]:
     """Yield the sweeps of a drive at 10 Hz; the same seed gives the same drive.
 
     Points are in the sensor frame of their own instant, as a spinning sensor gives them; `pose` and `times` undo
-    that. Without motion_distortion the sensor stands still during each sweep. Raises ValueError for an unknown sensor
-    or a length that is not positive.
+    that. Without motion_distortion the sensor stands still during each sweep. There are `people` times as many walkers
+    and riders as usual. Raises ValueError for an unknown sensor or a length that is not positive.
     """
     if sensor not in SENSORS:
         raise ValueError(f"unknown sensor {sensor!r}; choose one of {', '.join(SENSORS)}")
     if not seconds > 0:
         raise ValueError(f"a drive must last longer than 0 s, got {seconds}")
-    return _drive(np.random.default_rng(seed), seconds, sensor, motion_distortion)
+    return _drive(np.random.default_rng(seed), seconds, sensor, motion_distortion, people)
 
 
-def _drive(rng: Rng, seconds: float, sensor: str, motion_distortion: bool) -> Iterator[LidarFrame]:
+def _drive(
+    rng: Rng, seconds: float, sensor: str, motion_distortion: bool, people: float
+) -> Iterator[LidarFrame]:
     cruise = random_cruise(rng, (4.0, 11.0))
     reach = cruise(seconds + 1.0)
     street = random_street(rng, -_AHEAD, reach + _AHEAD, STYLES[rng.integers(3)], bends=(45.0, 0.4))
@@ -49,7 +51,7 @@ def _drive(rng: Rng, seconds: float, sensor: str, motion_distortion: bool) -> It
     parked = Placement(street, pool, rng)
     parked.park(occupancy=rng.uniform(0.3, 0.95))
     static = assemble([*street.things, *(Placed.of(actor) for actor in parked.actors)])
-    movers = Population(street, pool, rng, len(parked.actors) + 1).movers(cruise, seconds)
+    movers = Population(street, pool, rng, len(parked.actors) + 1).movers(cruise, seconds, people)
     unit = Unit.random(
         SENSORS[sensor], rng, conditions=Conditions(noise=1.0, threshold=0.008), shadow=Shadow.random(rng)
     )

@@ -37,12 +37,13 @@ class Population:
         self._street, self._pool, self._rng, self._next_id = street, pool, rng, first_id
         self._fixed = np.array(street.taken or [(1e9, 1e9, 0.0)])
 
-    def movers(self, cruise: Cruise, seconds: float) -> list[Mover]:
-        """All movers of a drive that follows the cruise in the right lane for some seconds."""
+    def movers(self, cruise: Cruise, seconds: float, people: float = 1.0) -> list[Mover]:
+        """All movers of a drive that follows the cruise in the right lane for some seconds; `people` times as many
+        walkers and riders as usual."""
         reach, oncoming = cruise(seconds), random_cruise(self._rng, (3.0, 12.0))
         crowd = self._platoon(cruise, 1, -90.0, reach + 90.0)
         crowd += self._platoon(oncoming, -1, -reach - 90.0 - oncoming(seconds), 90.0)
-        walkers = 4 + int(reach * self._rng.uniform(0.02, 0.12))
+        walkers = round(people * (4 + int(reach * self._rng.uniform(0.02, 0.12))))
         for count, draw in ((walkers, self._walker), (2 + walkers // 4, self._rider)):
             crowd += [mover for _ in range(count) if (mover := _try(draw, reach, seconds)) is not None]
         return crowd
