@@ -86,6 +86,7 @@ setup(
             f"detection_node = {NAME}.detection_node:main",
             f"registration_node = {NAME}.registration_node:main",
             f"relocalization_node = {NAME}.relocalization_node:main",
+            f"tracking_node = {NAME}.tracking_node:main",
         ]
     },
 )

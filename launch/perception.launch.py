@@ -27,6 +27,8 @@ ARGUMENTS = {  # name: default, description
     "registration_params": (PathJoinSubstitution([SHARE, "config", "registration.yaml"]), "its YAML file"),
     "relocalization": ("false", "run the relocalization node; it needs a map_file"),
     "relocalization_params": (PathJoinSubstitution([SHARE, "config", "relocalization.yaml"]), "its YAML file"),
+    "tracking": ("false", "run the tracking node; what it follows is given by id, by a click in RViz or by a box"),
+    "tracking_params": (PathJoinSubstitution([SHARE, "config", "tracking.yaml"]), "its YAML file of parameters"),
     "rviz": ("false", "open RViz with this package's displays"),
     "fixed_frame": ("base_link", "fixed frame of RViz"),
 }
@@ -37,7 +39,7 @@ SHARED = ("namespace", "use_sim_time", "autostart", "backend", "log_level")
 def generate_launch_description() -> LaunchDescription:
     """Each task's own launch file, switched by the argument of its name."""
     declared = [DeclareLaunchArgument(n, default_value=d, description=text) for n, (d, text) in ARGUMENTS.items()]
-    clouds = [task("detection", "points"), task("registration", "points")]
+    clouds = [task(name, "points") for name in ("detection", "registration", "tracking")]
     tasks = [*clouds, task("relocalization", "image", "camera_info", "map_file")]
     return LaunchDescription([*declared, *tasks, rviz()])
 

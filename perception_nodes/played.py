@@ -75,4 +75,20 @@ RELOCALIZATION = Played(
     record=bags.POSE,
     beside=((bags.CAMERA_INFO, "camera_info", CameraInfo),),
 )
-PLAYED = {"detection": DETECTION, "registration": REGISTRATION, "relocalization": RELOCALIZATION}
+TRACKING = Played(
+    module="perception_nodes.tracking_node",
+    name="tracking_node",
+    source=BagReader.cloud_topic,
+    input="points",
+    kind=PointCloud2,
+    answer="tracks",
+    answer_kind=Detection3DArray,
+    record=bags.TRACKS,
+    beside=((bags.TRUTH_DETECTIONS, "detections", Detection3DArray),),
+)
+PLAYED = {
+    "detection": DETECTION,
+    "registration": REGISTRATION,
+    "relocalization": RELOCALIZATION,
+    "tracking": TRACKING,
+}

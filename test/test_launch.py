@@ -92,6 +92,12 @@ def test_namespace_applies_to_the_node_and_its_topics(observer: Node) -> None:
         wait_for(lambda: observer.count_subscribers("/robot/velodyne_points") == 1)
 
 
+def test_tracking_has_its_own_parameter_file(observer: Node) -> None:
+    with launched("perception.launch.py", "detection:=false", "tracking:=true", "autostart:=false"):
+        names = ("autostart", "fixed_frame", "forget_after")
+        assert parameters_of(observer, "/tracking_node", *names) == [False, "odom", 3.0]
+
+
 def test_task_that_is_switched_off_does_not_run(observer: Node) -> None:
     with launched("perception.launch.py", "detection:=false") as process:
         assert process.wait(30) == 0
