@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from perception_models.tracking import MultiTracker
 from perception_nodes import bags
 from perception_nodes.bag_messages import Objects
 from perception_nodes.judges.judgement import Judgement, Options, Watch
-from perception_nodes.scans import Scan, ScanBag
+from perception_nodes.scans import ODOM, Scan, ScanBag
 
 PICTURES = 3
 REACH = 40.0  # m shown in a picture
@@ -103,17 +104,18 @@ def in_process(path: Path, options: Options, watch: Watch) -> Judgement:
 
 
 def recorded(path: Path, options: Options, watch: Watch) -> Judgement:
-    """Judge the tracks that the bag holds; a target without one in a scan counts as lost there."""
+    """Judge the tracks that the bag holds, each from its first scan on; without one in a scan it counts as lost."""
     with ScanBag(path, options.topic) as bag:
         scans = LabelledBag(bag)
         task, found = Task.of(scans), bag.recorded(bags.TRACKS)
-        answers: dict[str, dict[int, Answer]] = {one.identity: {} for one in task.targets}
+        answers: defaultdict[str, dict[int, Answer]] = defaultdict(dict)
         for index, scan in enumerate(watch(bag, len(bag), "judging")):
             for identity, box in _boxes(found.get(scan.stamp)):
-                answers.setdefault(identity, {})[index] = Answer(np.asarray(box, float), False)
-        results = judge(scans, task.targets, answers, task.counts)
-        facts = {"tracks": "as recorded in the bag"}
-        return _judgement(f"Tracks in {path.name}", scans, task, answers, results, {}, facts)
+                answers[identity][index] = Answer(np.asarray(box, float), False)
+        begun = Task([_begun(one, answers) for one in task.targets if one.identity in answers], task.counts)
+        results = judge(scans, begun.targets, answers, task.counts)
+        facts = {"tracks": "as recorded in the bag", "never begun": str(len(task.targets) - len(begun.targets))}
+        return _judgement(f"Tracks in {path.name}", scans, begun, answers, results, {}, facts)
 
 
 def node_parameters(options: Options) -> dict[str, object]:
@@ -121,6 +123,7 @@ def node_parameters(options: Options) -> dict[str, object]:
     return {
         "start_all": True,
         "start_points": FEWEST,
+        "fixed_frame": ODOM,
         "variant": options.variant,
         "backend": options.backend,
         "threads": options.threads or 0,
@@ -140,6 +143,10 @@ class Watched:
 
     def __iter__(self) -> Iterator[LabelledScan]:
         return iter(self._watch(self._scans, len(self._scans), self._word))
+
+
+def _begun(target: Target, answers: Answers) -> Target:
+    return replace(target, start=min(answers[target.identity]))
 
 
 def _boxes(objects: Objects | None) -> list[tuple[str, np.ndarray]]:
