@@ -9,6 +9,7 @@ distance is Hellinger's, which does not let the fullest bins decide alone (Arand
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -16,55 +17,92 @@ from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
 Floats = npt.NDArray[np.float32]
-Pairs = npt.NDArray[np.intp]
+Indices = npt.NDArray[np.intp]
 
 BINS = 11  # of each of the three angles, as in the paper
+WIDTH = 3 * BINS
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of neighbours, each once, in the order of their first point: indices (P,) of both, distance (P,) in metres,
+    and bins (3, P) of the angles, numbered through 0 to WIDTH - 1."""
+
+    first: Indices
+    second: Indices
+    distance: Floats
+    bins: Indices
+
+    def within(self, radius: float) -> Pairs:
+        """Those no farther apart than a radius (m)."""
+        near = np.flatnonzero(self.distance < radius)
+        return Pairs(self.first[near], self.second[near], self.distance[near], self.bins[:, near])
 
 
 def describe(points: Floats, normals: Floats, radii: Sequence[float]) -> Floats:
     """Descriptors (N, 33 * R) of unit length of points (N, 3) with unit normals (N, 3), from the neighbours within each
     of R radii (m); the part of a radius is zero where a point has no neighbour within it."""
-    pairs = cKDTree(points).query_pairs(max(radii), output_type="ndarray")
-    offset = points[pairs[:, 1]] - points[pairs[:, 0]]
-    distance = np.sqrt(np.einsum("pi,pi->p", offset, offset))
-    bins = _angle_bins(offset / np.maximum(distance, 1e-9)[:, None], normals[pairs[:, 0]], normals[pairs[:, 1]])
-    parts = [_histograms(len(points), pairs, distance, bins, radius) for radius in radii]
+    pairs = _neighbours(points, normals, max(radii))
+    parts = [_histograms(len(points), pairs.within(radius), radius) for radius in radii]
     return np.hstack(parts) / np.float32(np.sqrt(len(parts)))
 
 
-def _angle_bins(direction: Floats, first: Floats, second: Floats) -> npt.NDArray[np.int32]:
-    """Bins (P, 3), numbered through the three angles, of pairs with unit direction (P, 3) from first to second.
+def _neighbours(points: Floats, normals: Floats, radius: float) -> Pairs:
+    first, second = cKDTree(points).query_pairs(radius, output_type="ndarray").T
+    order = np.argsort(first.astype(np.uint16) if len(points) < 2**16 else first, kind="stable")
+    first, second = first[order], second[order]
+    offset = points[second].T - points[first].T
+    distance = np.sqrt(_dot(offset, offset))
+    direction = offset / np.maximum(distance, np.float32(1e-9))
+    return Pairs(first, second, distance, _angle_bins(direction, normals[first].T, normals[second].T))
 
-    The frame stands on the point whose normal is closer to the line, so a pair has the same angles from both ends.
+
+def _angle_bins(direction: Floats, first: Floats, second: Floats) -> Indices:
+    """Bins (3, P) of pairs with unit direction (3, P) from first to second and unit normals (3, P).
+
+    The frame u, v = d x u / |d x u|, w = u x v stands on the point whose normal u is closer to the line d, so a pair
+    has the same angles from both ends. With the other normal n, written out: v n = d (u x n) / s and
+    w n = (d n - (d u) (u n)) / s with s = |d x u|; a change of ends changes only which normal is u, and the sign of d.
     """
-    from_first = np.einsum("pi,pi->p", first, direction)
-    from_second = np.einsum("pi,pi->p", second, direction)
+    from_first, from_second = _dot(first, direction), _dot(second, direction)
+    together = _dot(first, second)
+    triple = _dot(direction, _cross(first, second))
     swap = np.abs(from_first) < np.abs(from_second)
-    u = np.where(swap[:, None], second, first)
-    other = np.where(swap[:, None], first, second)
     phi = np.where(swap, -from_second, from_first)
-    along = direction * np.where(swap, -1, 1).astype(np.float32)[:, None]
-    v = np.cross(along, u)
-    v /= np.maximum(np.linalg.norm(v, axis=1), 1e-6)[:, None]
-    alpha = np.einsum("pi,pi->p", v, other)
-    theta = np.arctan2(np.einsum("pi,pi->p", np.cross(u, v), other), np.einsum("pi,pi->p", u, other))
-    values = np.stack([(theta / np.pi + 1) / 2, (alpha + 1) / 2, (phi + 1) / 2], axis=1)
-    numbered = np.clip((values * BINS).astype(np.int32), 0, BINS - 1) + BINS * np.arange(3, dtype=np.int32)
-    return numbered.astype(np.int32)
+    other = np.where(swap, -from_first, from_second)
+    sine = np.maximum(np.sqrt(np.maximum(1 - phi * phi, 0)), np.float32(1e-6))
+    theta = np.arctan2((other - phi * together) / sine, together)
+    values = (theta / np.float32(2 * np.pi) + np.float32(0.5), (triple / sine + 1) / 2, (phi + 1) / 2)
+    return np.stack([_numbered(value, angle) for angle, value in enumerate(values)])
 
 
-def _histograms(count: int, pairs: Pairs, distance: Floats, bins: npt.NDArray[np.int32], radius: float) -> Floats:
+def _numbered(value: Floats, angle: int) -> Indices:
+    """Bins (P,) of values between 0 and 1, those of the angle with this number."""
+    return np.clip((value * BINS).astype(np.intp), 0, BINS - 1) + BINS * angle
+
+
+def _histograms(count: int, pairs: Pairs, radius: float) -> Floats:
     """Square-rooted histograms (N, 33) of unit length from the pairs within a radius."""
-    near = distance < radius
-    (i, j), distance, bins = pairs[near].T, distance[near], bins[near]
-    width = 3 * BINS
-    cells = np.concatenate([(i[:, None] * width + bins).ravel(), (j[:, None] * width + bins).ravel()])
-    simple = np.bincount(cells, minlength=count * width).reshape(count, width).astype(np.float32)
+    simple = np.zeros(count * WIDTH, np.float32)
+    for end in (pairs.first, pairs.second):
+        for bins in pairs.bins:
+            simple += np.bincount(end * WIDTH + bins, minlength=len(simple))
+    simple = simple.reshape(count, WIDTH)
     simple /= np.maximum(simple[:, :BINS].sum(axis=1, keepdims=True), 1)
-    weight = 1 / np.maximum(distance, radius / 10) ** 2
-    ends = (np.concatenate([i, j]), np.concatenate([j, i]))
-    neighbours = csr_matrix((np.tile(weight, 2), ends), shape=(count, count))
-    around = neighbours @ simple
+    weight = 1 / np.maximum(pairs.distance, np.float32(radius / 10)) ** 2
+    ends = np.searchsorted(pairs.first, np.arange(count + 1))
+    upper = csr_matrix((weight, pairs.second, ends), shape=(count, count))
+    around = upper @ simple + upper.T @ simple
     around /= np.maximum(around[:, :BINS].sum(axis=1, keepdims=True), 1e-12)
     histogram: Floats = np.sqrt((around + simple) / 6)  # two histograms of three angles, each of sum 1
     return histogram
+
+
+def _dot(a: Floats, b: Floats) -> Floats:
+    """Dot products (P,) of columns (3, P)."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def _cross(a: Floats, b: Floats) -> Floats:
+    """Cross products (3, P) of columns (3, P)."""
+    return np.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])

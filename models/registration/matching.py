@@ -7,15 +7,19 @@ same code serves hand-made and learned descriptors: their dot product is the log
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from perception_models.registration.parallel import each
+
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
 
 FAINT = np.float32(1e-30)  # a sum of likelihoods below: the best partner is hopeless, and the division would overflow
+BLOCK = 256  # rows
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ def match(
     count: int,
     source_prior: Floats | None = None,
     target_prior: Floats | None = None,
+    threads: int = 1,
 ) -> Correspondences:
     """The `count` likeliest pairs of descriptors (N, F), (M, F), at most one a source point.
 
@@ -43,16 +48,42 @@ def match(
     """
     if not len(source) or not len(target):
         return Correspondences(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0, np.float32))
-    likelihood = source @ target.T
-    likelihood -= likelihood.max()
-    np.exp(likelihood, out=likelihood)
-    of_row = 1 / (likelihood.sum(axis=1) + FAINT)
-    of_column = 1 / (likelihood.sum(axis=0) + FAINT)
+    blocks = [slice(start, start + BLOCK) for start in range(0, len(source), BLOCK)]
+    likelihood, of_row, of_column = _normalised(source, target, blocks, threads)
     weight = np.sqrt(of_column) if target_prior is None else np.sqrt(of_column * np.exp(target_prior))
-    likelihood *= weight  # the square root of the probability, but for the row's own factor
-    partner = likelihood.argmax(axis=1)
-    best = likelihood[np.arange(len(source)), partner]
+    chosen = each(lambda block: _best(likelihood[block], weight), blocks, threads)
+    partner, best = (np.concatenate(parts) for parts in zip(*chosen, strict=True))
     scores = 2 * np.log(best + FAINT) + np.log(of_row)
     scores = scores if source_prior is None else scores + source_prior
     order = np.argsort(-scores, kind="stable")[:count]
     return Correspondences(order, partner[order], scores[order].astype(np.float32))
+
+
+def _normalised(source: Floats, target: Floats, blocks: Sequence[slice], threads: int) -> tuple[Floats, Floats, Floats]:
+    """Likelihoods (N, M) up to a factor, and one over their sums by row (N,) and by column (M,).
+
+    Row by row of blocks that stay in the cache: passing over the whole matrix for each step takes longer than the
+    arithmetic.
+    """
+    highest = np.float32(np.linalg.norm(source, axis=1).max() * np.linalg.norm(target, axis=1).max())
+    likelihood = np.empty((len(source), len(target)), np.float32)
+
+    def fill(block: slice) -> tuple[Floats, Floats]:
+        part = likelihood[block]
+        np.matmul(source[block], target.T, out=part)
+        part -= highest
+        np.exp(part, out=part)
+        return part.sum(axis=1), part.sum(axis=0)
+
+    rows, columns = zip(*each(fill, blocks, threads), strict=True)
+    return likelihood, 1 / (np.concatenate(rows) + FAINT), 1 / (np.sum(columns, axis=0) + FAINT)
+
+
+def _best(likelihood: Floats, weight: Floats) -> tuple[Indices, Floats]:
+    """Of each row of likelihoods (B, M), weighted by column (M,) in place: the best column (B,) and its value (B,).
+
+    With the weight 1 / sqrt(sum of the column) this is the root of the probability, but for the row's own factor.
+    """
+    likelihood *= weight
+    partner = likelihood.argmax(axis=1)
+    return partner, likelihood[np.arange(len(partner)), partner]

@@ -13,12 +13,14 @@ import numpy.typing as npt
 from perception_models.registration.consensus import MatchedPoints, propose, support
 from perception_models.registration.learned import LearnedDescriptors
 from perception_models.registration.matching import Correspondences, match
+from perception_models.registration.parallel import each
 from perception_models.registration.preprocess import Cloud, checked, prepare, spread
 from perception_models.registration.refinement import refine, refine_roughly
 from perception_models.registration.settings import SCALES, RegistrationSettings, settings_for
 from perception_models.registration.validity import Evidence, covariance, doubt
 from perception_models.registration.verification import fit
 from perception_models.runtime import EngineInfo
+from perception_models.runtime.onnxruntime_backend import default_threads
 
 Matrix = npt.NDArray[np.float64]
 Points = npt.NDArray[np.floating]
@@ -45,10 +47,12 @@ class Registration:
 class Registrar:
     """Aligns clouds from nothing. Get one with `Registrar.load()`."""
 
-    def __init__(self, learned: LearnedDescriptors | None = None, scale: str = "auto", threads: int = 1) -> None:
+    def __init__(
+        self, learned: LearnedDescriptors | None = None, scale: str = "auto", threads: int | None = None
+    ) -> None:
         self.learned = learned
         self.scale = scale
-        self.threads = threads
+        self.threads = threads or default_threads()
         self.timing: dict[str, float] = {}
 
     @staticmethod
@@ -62,10 +66,10 @@ class Registrar:
         if scale != "auto" and scale not in SCALES:
             raise ValueError(f"scale is {scale!r}; expected auto, {', '.join(SCALES)}")
         if variant == CLASSICAL:
-            return Registrar(None, scale, threads or 1)
+            return Registrar(None, scale, threads)
         named, folder = WEIGHTS / variant, Path(variant)
         weights = folder if folder.is_dir() and not named.is_dir() else named
-        return Registrar(LearnedDescriptors.load(weights, backend, threads), scale, threads or 1)
+        return Registrar(LearnedDescriptors.load(weights, backend, threads), scale, threads)
 
     @property
     def engine_info(self) -> EngineInfo | None:
@@ -78,7 +82,7 @@ class Registrar:
         clouds = checked(source), checked(target)
         settings = self._settings(*clouds)
         began = time.perf_counter()
-        prepared = [prepare(points, settings) for points in clouds]
+        prepared = each(lambda points: prepare(points, settings), clouds, self.threads)
         elapsed = 1e3 * (time.perf_counter() - began)
         result = self.align_clouds(*prepared)
         self.timing = {"prepare": elapsed, **self.timing}
@@ -107,7 +111,7 @@ class Registrar:
         watch.lap("consensus")
         candidates = promising(hypotheses, source, target)
         watch.lap("verify")
-        result = self._best(candidates, source, target, matched)
+        result = self.best(candidates, source, target, matched)
         watch.lap("refine")
         self.timing = watch.laps
         return result
@@ -116,22 +120,23 @@ class Registrar:
         """The likeliest correspondences by the variant's descriptors."""
         if self.learned:
             described = self.learned.describe(source, target)
-            return match(described.source, described.target, source.settings.correspondences, *described[2:])
+            return match(
+                described.source, described.target, source.settings.correspondences, *described[2:], self.threads
+            )
         scale = np.float32(1 / np.sqrt(source.settings.temperature))
         chosen = [spread(len(cloud), source.settings.matched_points) for cloud in (source, target)]
-        pairs = match(
-            source.features[chosen[0]] * scale, target.features[chosen[1]] * scale, source.settings.correspondences
-        )
+        first, second = (c.features[rows] * scale for c, rows in zip((source, target), chosen, strict=True))
+        pairs = match(first, second, source.settings.correspondences, threads=self.threads)
         return replace(pairs, source=chosen[0][pairs.source], target=chosen[1][pairs.target])
 
-    def _best(self, candidates: Matrix, source: Cloud, target: Cloud, matched: MatchedPoints) -> Registration:
+    def best(self, candidates: Matrix, source: Cloud, target: Cloud, matched: MatchedPoints) -> Registration:
         """Refine the candidates (H, 4, 4), take the one that fits best, and judge it."""
         if not len(candidates):
             return _nothing("no correspondences agree")
         settings = source.settings
-        refined = np.stack([refine_roughly(candidate, source, target, self.threads) for candidate in candidates])
+        refined = np.stack([refine_roughly(candidate, source, target) for candidate in candidates])
         best = int(np.argmax(fit(refined, source, target, settings.judged_points).score))
-        final = refine(refined[best], source, target, self.threads)
+        final = refine(refined[best], source, target)
         fitted = fit(final.transform[None], source, target, settings.judged_points)
         agreed = float(support(final.transform[None], matched)[0])
         evidence = Evidence(float(fitted.overlap[0]), float(fitted.violation[0]), agreed, final)

@@ -27,21 +27,21 @@ class Refined:
     information: Matrix
 
 
-def refine_roughly(transform: Matrix, source: Cloud, target: Cloud, threads: int = 1) -> Matrix:
+def refine_roughly(transform: Matrix, source: Cloud, target: Cloud) -> Matrix:
     """The transform (4, 4) refined by some of the source's points; as it was where it brings no points together.
 
     The reach is short: where clouds overlap little, a long one finds partners for what the other never saw, and pulls
     a good hypothesis away (3 times as long, and a fourth of the low-overlap pairs was lost).
     """
     reach = source.settings.tolerance * source.settings.voxel
-    result = _align(transform, source.gicp_sample, target, reach, 10, threads)
+    result = _align(transform, source.gicp_sample, target, reach, 10)
     return _rigid(result.T_target_source) if result.num_inliers else transform
 
 
-def refine(transform: Matrix, source: Cloud, target: Cloud, threads: int = 1) -> Refined:
+def refine(transform: Matrix, source: Cloud, target: Cloud) -> Refined:
     """Refine by all points. Where none are found in reach, the transform comes back with 0 inliers."""
     reach = source.settings.tolerance * source.settings.voxel
-    result = _align(transform, source.gicp_cloud, target, reach, 20, threads)
+    result = _align(transform, source.gicp_cloud, target, reach, 20)
     inliers = int(result.num_inliers)
     if not inliers:
         return Refined(transform, 0, float("inf"), np.zeros((6, 6)))
@@ -50,7 +50,7 @@ def refine(transform: Matrix, source: Cloud, target: Cloud, threads: int = 1) ->
 
 
 def _align(
-    transform: Matrix, source: small_gicp.PointCloud, target: Cloud, reach: float, iterations: int, threads: int
+    transform: Matrix, source: small_gicp.PointCloud, target: Cloud, reach: float, iterations: int
 ) -> small_gicp.RegistrationResult:
     if not source.size() or not len(target):
         raise ValueError("an empty cloud cannot be refined; small_gicp would end the process")
@@ -62,7 +62,7 @@ def _align(
         registration_type="PLANE_ICP",
         max_correspondence_distance=reach,
         max_iterations=iterations,
-        num_threads=threads,
+        num_threads=1,
     )
 
 

@@ -18,7 +18,6 @@ Floats = npt.NDArray[np.float32]
 Matrices = npt.NDArray[np.float64]
 
 SAME_SIDE = 0.7  # cosine between normals of one surface
-VIOLATION_WEIGHT = 4.0  # a surface may meet by chance, but does not stand in free space by chance
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,12 @@ class Fit:
     overlap: Floats
     violation: Floats
     closeness: Floats
+    violation_weight: float
 
     @property
     def score(self) -> Floats:
         """What the best transform has most of."""
-        return self.closeness - VIOLATION_WEIGHT * self.violation
+        return self.closeness - np.float32(self.violation_weight) * self.violation
 
 
 def fit(transforms: Matrices, source: Cloud, target: Cloud, sample: int) -> Fit:
@@ -43,7 +43,8 @@ def fit(transforms: Matrices, source: Cloud, target: Cloud, sample: int) -> Fit:
     back[:, :3, :3] = rotations
     back[:, :3, 3] = -np.einsum("hij,hj->hi", rotations, transforms[:, :3, 3])
     forth, home = _one_way(transforms, source, target, sample), _one_way(back, target, source, sample)
-    return Fit(*((a + b) / 2 for a, b in zip(forth, home, strict=True)))
+    overlap, violation, closeness = ((a + b) / 2 for a, b in zip(forth, home, strict=True))
+    return Fit(overlap, violation, closeness, source.settings.violation_weight)
 
 
 def _one_way(transforms: Matrices, source: Cloud, target: Cloud, sample: int) -> tuple[Floats, Floats, Floats]:
