@@ -159,13 +159,13 @@ def test_a_few_steps_lower_the_loss(pair: Pair) -> None:
 
 
 def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(pair: Pair, tmp_path: Path) -> None:
-    whole = Trainer(Recipe(minutes=1e6), SMALL)
+    whole = Trainer(Recipe(steps=1000), SMALL)
     for _ in range(2):
         whole.train_step([pair])
     whole.save(tmp_path / "checkpoint.pt")
     stopped = whole.seconds
     expected = whole.train_step([pair])
-    resumed = Trainer(Recipe(minutes=1e6, seed=9), SMALL)
+    resumed = Trainer(Recipe(steps=1000, seed=9), SMALL)
     resumed.resume(tmp_path / "checkpoint.pt")
     assert resumed.step == 2 and resumed.seconds == stopped
 

@@ -22,6 +22,7 @@ from perception_models.registration.settings import INDOOR, LIDAR, SCALES
 from perception_models.simulation.camera_path import sample_path
 from perception_models.simulation.drive import simulate_drive
 from perception_models.simulation.rgbd_camera import KINECT
+from perception_models.simulation.room_catalogue import Catalogue
 from perception_models.simulation.rooms import Room, sample_room
 
 Matrix = npt.NDArray[np.float64]
@@ -90,7 +91,7 @@ def room_scene(seed: int) -> Scene:
 def _walk(rng: np.random.Generator) -> tuple[Room, Matrix]:
     """A room and a camera's path (F, 4, 4) through it; rooms too full to walk in are left."""
     while True:
-        room = sample_room(rng)
+        room = sample_room(rng, catalogue=Catalogue.fetched())
         with suppress(RuntimeError):
             return room, sample_path(room, rng, FRAGMENTS * FRAGMENT_FRAMES)
 

@@ -24,11 +24,11 @@ from perception_models.registration.scenes import SCENES, fill
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. `minutes` of training time in all (over every resumption) end with a linear decay of the last
-    `decay` part. One step takes `batch_size` pairs after each other."""
+    """How to train. `steps` in all (over every resumption) end with a linear decay of the last `decay` part. One step
+    takes `batch_size` pairs after each other."""
 
     seed: int = 1
-    minutes: float = 60.0
+    steps: int = 4000
     decay: float = 0.4
     warm_up: int = 100
     batch_size: int = 1
@@ -80,7 +80,7 @@ class Trainer:
         return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
     def _schedule(self) -> float:
-        done = self.seconds / (60 * self.recipe.minutes)
+        done = self.step / self.recipe.steps
         return min(1.0, (self.step + 1) / self.recipe.warm_up, max(0.01, (1 - done) / self.recipe.decay))
 
     @torch.no_grad()
@@ -90,8 +90,8 @@ class Trainer:
             mean.lerp_(value, 1 - keep)
 
     def finished(self) -> bool:
-        """Whether the training time is used up."""
-        return self.seconds >= 60 * self.recipe.minutes
+        """Whether all steps are done."""
+        return self.step >= self.recipe.steps
 
     def save(self, path: Path) -> None:
         """Write everything that a resumption needs."""
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "folder", type=Path, help="where checkpoint.pt and log.jsonl go; an existing checkpoint is resumed"
     )
-    parser.add_argument("--minutes", type=float, default=Recipe.minutes, help="training time in all")
+    parser.add_argument("--steps", type=int, default=Recipe.steps, help="in all (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--kind", choices=sorted(SCENES), default=Recipe.kind, help="simulated rooms or streets")
     parser.add_argument("--cross", choices=["none", "plain", "gw"], default=Recipe.cross, help="cross-attention")
