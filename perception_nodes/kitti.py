@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from perception_models.geometry import se3
 from perception_models.geometry.boxes import Floats
 from perception_nodes.bag_messages import Objects
-from perception_nodes.scans import Camera, Scan
+from perception_nodes.scans import Camera, Scan, Sweep
 
 CLASSES = {
     "Car": "vehicle",
@@ -63,6 +63,12 @@ class KittiDrive:
             objects, ignored = self._labels[frame] if self._labels is not None else (None, np.zeros((0, 4)))
             stamp = self._stamps[frame]
             yield Scan(stamp, read_points(path), objects, self._pose(stamp), ignored=ignored)
+
+    def sweeps(self) -> Iterator[Sweep]:
+        """Its scans as odometry takes them, with the pose of the LiDAR; the files do not tell the points' times."""
+        for scan in self:
+            pose = None if scan.pose is None else scan.pose @ self.lidar_in_base
+            yield Sweep(scan.stamp, scan.points[:, :3], None, pose)
 
     @property
     def labelled(self) -> bool:

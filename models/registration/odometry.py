@@ -115,6 +115,7 @@ class Odometry:
         self.map: Map = LocalMap(self.settings, self._registrar) if self._given is None else self._given
         self._track: _Track | None = None
         self._sweep: _Sweep | None = None
+        self._first: tuple[Scan, float] | None = None  # until the second one tells how the sensor moved meanwhile
         self._stamp = -np.inf
 
     @property
@@ -142,6 +143,9 @@ class Odometry:
         scan = scan_of(points, times, self.settings)
         self._stamp = stamp
         step = self._place(scan, stamp)
+        if self._first is not None and step.velocity.any() and step.valid:
+            self._begin_again(*self._first, step.velocity)
+            step = self._place(scan, stamp)
         self.timing = {"inference": (time.perf_counter() - began) * 1e3}
         return step
 
@@ -160,12 +164,20 @@ class Odometry:
                 best = _no_step(attempt.reason, matched)
         return best
 
+    def _begin_again(self, first: Scan, stamp: float, velocity: Velocity) -> None:
+        """Make the map anew of the first scan, straightened; where the sensor was at its stamp stays the origin."""
+        sweep, time_ = self._straighten(first, velocity), middle(first.times)
+        self._track = _Track(motion(velocity, time_), stamp + time_, velocity)
+        self.map, self._first = LocalMap(self.settings, self._registrar), None
+        self.map.add(sweep.cloud, sweep.points, self._track.pose)
+
     def _attempts(self, scan: Scan, now: float) -> Iterator[_Attempt]:
         """The ways to place a scan, each made only when the one before did not hold."""
         track = self._track
         guess, velocity = track.predict(now, self.settings.memory) if track else (np.eye(4), np.zeros(6))
         sweep = self._straighten(scan, velocity)
         if not len(self.map):
+            self._first = None if scan.times is None else (scan, now - middle(scan.times))
             yield _Attempt(sweep, Fit(guess, 1.0, np.inf, np.zeros((6, 6))), False, "")
             return
         if track is not None:

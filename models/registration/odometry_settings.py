@@ -12,7 +12,7 @@ class OdometrySettings:
 
     min_range: float = 1.0  # nearer points are the robot itself
     max_range: float = 100.0
-    spacing: float = 0.5  # a scan keeps one point in each cube of this side
+    spacing: float = 0.6  # a scan keeps one point in each cube of this side
     voxel: float = 1.0  # of the map; each holds the mean and the covariance of its points
     coarse_voxel: float = 4.0  # of a second map, for when the first does not hold the scan
     reach: float = 0.5  # between a point and the mean of its voxel, at most, to count as matched
