@@ -46,6 +46,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sensor", default="hdl64", help="of a simulated drive (default: %(default)s)")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, help="default: all")
     parser.add_argument(
+        "--beside", nargs="*", default=[], metavar="VARIANT", help="further weights of the network, a row each"
+    )
+    parser.add_argument(
         "--ego", default="odometry", choices=EGO, help="where the sensor's motion comes from (default: %(default)s)"
     )
     parser.add_argument("--occlusions", action="store_true", help="hide each object for a second as well")
@@ -66,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     metrics: Metrics = {}
     reports = []
     for recording in _recordings(arguments):
-        results = {name: _follow(name, recording, arguments) for name in arguments.methods}
+        results = {name: _follow(name, recording, arguments) for name in _rows(arguments)}
         metrics |= {f"{recording.name}: {name}": dict(figures_of(found)) for name, found in results.items()}
         tables = _tables(results)
         if arguments.occlusions:
@@ -82,6 +85,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _rows(arguments: argparse.Namespace) -> list[str]:
+    return [*arguments.methods, *arguments.beside]
+
+
 def _recordings(arguments: argparse.Namespace) -> Iterator[Recording]:
     from perception_nodes.commands.simulate import scans
     from perception_nodes.judges.tracking_methods import read_recording, simulated
@@ -95,10 +102,10 @@ def _recordings(arguments: argparse.Namespace) -> Iterator[Recording]:
 def _follow(name: str, recording: Recording, arguments: argparse.Namespace) -> list[TrackResult]:
     from perception_models.evaluation.one_pass import follow, judge
     from perception_nodes.judges.tracking import Watched
-    from perception_nodes.judges.tracking_methods import METHODS as MAKE
+    from perception_nodes.judges.tracking_methods import tracker_of
     from perception_nodes.progress import progress
 
-    tracker, task, scans = MAKE[name](arguments, recording), recording.task, recording.scans
+    tracker, task, scans = tracker_of(name, arguments, recording), recording.task, recording.scans
     return judge(scans, task.targets, follow(tracker, Watched(scans, progress, name), task.targets), task.counts)
 
 
@@ -133,13 +140,13 @@ def _occlusions(recording: Recording, arguments: argparse.Namespace, metrics: Me
     """Each object hidden for a second, by every method; its figures join the metrics."""
     from perception_models.evaluation.occlusion import make_trials, run_trials
     from perception_models.evaluation.report import Table, as_cell
-    from perception_nodes.judges.tracking_methods import METHODS as MAKE
+    from perception_nodes.judges.tracking_methods import tracker_of
     from perception_nodes.progress import progress
 
     task, rows = recording.task, []
     trials = make_trials(recording.scans, task.targets, task.counts)
-    for name in arguments.methods:
-        tracker = MAKE[name](arguments, recording)
+    for name in _rows(arguments):
+        tracker = tracker_of(name, arguments, recording)
         found = run_trials(tracker, progress(trials, len(trials), f"hiding, {name}"))
         metrics[f"{recording.name}: {name}"] |= {f"hidden_{figure}": value for figure, value in found.items()}
         rows.append([name, *(as_cell(found.get(figure)) for figure in HIDDEN)])

@@ -14,6 +14,7 @@ from perception_models.evaluation.one_pass import AnyTracker, LabelledScan, Targ
 from perception_models.geometry import se3
 from perception_models.geometry.boxes import transform_boxes
 from perception_models.registration.odometry import Odometry
+from perception_models.tracking import MultiTracker
 from perception_models.tracking.baselines import (
     Association,
     Blind,
@@ -107,6 +108,13 @@ METHODS: Mapping[str, Callable[[Options, Recording], AnyTracker]] = {
     "constant velocity": _coasts,
     "stands still": _stands,
 }
+
+
+def tracker_of(name: str, options: Options, recording: Recording) -> AnyTracker:
+    """One of METHODS, or the network with the weights of another variant."""
+    if name in METHODS:
+        return METHODS[name](options, recording)
+    return MultiTracker.load(variant=name, backend=options.backend, threads=options.threads)
 
 
 def true_velocity(scans: list[LabelledScan], target: Target) -> Floats:
