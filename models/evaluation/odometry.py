@@ -51,7 +51,7 @@ def relative_errors(estimate: Poses, truth: Poses, frames: int = 10) -> NDArray[
     if not 0 < frames < len(truth):
         raise ValueError(f"{len(truth)} poses hold no motion over {frames} frames")
     both = given(estimate) & given(truth)
-    starts = np.flatnonzero(both[:-frames] & both[frames:])
+    starts = np.flatnonzero(both[:-frames] & both[frames:]).tolist()
     found = [_difference(estimate, truth, start, start + frames) for start in starts]
     return np.array([(np.linalg.norm(e[:3, 3]), se3.rotation_angle(e)) for e in found]).reshape(-1, 2)
 

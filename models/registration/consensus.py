@@ -59,7 +59,8 @@ def propose(matched: MatchedPoints) -> Matrices:
     seeds = _spread_seeds(second_order.sum(axis=1), matched)
     groups = _groups(second_order, seeds, min(matched.settings.group, len(matched.source)))
     weights = _leading_eigenvectors(compatible[groups[:, :, None], groups[:, None, :]])
-    transforms = weighted_rigid(*(x[groups].astype(np.float64) for x in (matched.source, matched.target)), weights)
+    first, second = (points[groups].astype(np.float64) for points in (matched.source, matched.target))
+    transforms = weighted_rigid(first, second, weights.astype(np.float64))
     transforms = _polish(transforms, matched)
     return transforms[np.argsort(-support(transforms, matched), kind="stable")]
 
@@ -83,7 +84,7 @@ def compatibility(matched: MatchedPoints) -> Floats:
 
 def support(transforms: Matrices, matched: MatchedPoints) -> Floats:
     """How many correspondences agree with each transform (H,) in distance and normal; the less, the farther off."""
-    return _agreement(transforms, matched).sum(axis=1)
+    return np.asarray(_agreement(transforms, matched).sum(axis=1))
 
 
 def _polish(transforms: Matrices, matched: MatchedPoints) -> Matrices:
@@ -110,13 +111,13 @@ def _agreement(transforms: Matrices, matched: MatchedPoints) -> Floats:
 
 def _distances(points: Floats) -> Floats:
     squares = np.einsum("ki,ki->k", points, points)
-    return np.sqrt(np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0))
+    return np.asarray(np.sqrt(np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0)))
 
 
 def _along(points: Floats, normals: Floats, lengths: Floats) -> Floats:
     """Cosine (K, K) between the normal of i and the line from i to j."""
     away = normals @ points.T - np.einsum("ki,ki->k", normals, points)[:, None]
-    return away / np.maximum(lengths, 1e-6)
+    return np.asarray(away / np.maximum(lengths, 1e-6))
 
 
 def _close(cosine: Floats, other: Floats, tolerance: float) -> npt.NDArray[np.bool_]:

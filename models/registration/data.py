@@ -104,8 +104,10 @@ def make_pair(source: Cloud, target: Cloud, transform: se3.Matrix, rng: Rng) -> 
     tensors, nodes = zip(*(_turned_tensors(cloud, rng) for cloud in (source, target)), strict=True)
     links = np.stack([np.flatnonzero(shared), partner[shared]])
     overlaps = _super_overlaps(source, target, nodes, links)
+    inputs = [{name: torch.from_numpy(value) for name, value in side.items()} for side in tensors]
     return Pair(
-        *({name: torch.from_numpy(value) for name, value in side.items()} for side in tensors),
+        inputs[0],
+        inputs[1],
         rows=(torch.from_numpy(first), torch.from_numpy(second)),
         positive=torch.from_numpy(near),
         matchable=(torch.from_numpy(shared[first]), torch.from_numpy(seen[second])),
@@ -142,7 +144,7 @@ def _super_overlaps(source: Cloud, target: Cloud, nodes: tuple[Ints, ...], links
 def pairs(folder: Path, seed: int, workers: int) -> Iterator[Pair]:
     """Endless training pairs made by `workers` processes (0: in this one)."""
     loader: DataLoader[Pair] = DataLoader(
-        PairStream(folder, seed),  # type: ignore[arg-type]
+        PairStream(folder, seed),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=8 if workers else None,

@@ -83,11 +83,11 @@ def _numbered(value: Floats, angle: int) -> Indices:
 
 def _histograms(count: int, pairs: Pairs, radius: float) -> Floats:
     """Square-rooted histograms (N, 33) of unit length from the pairs within a radius."""
-    simple = np.zeros(count * WIDTH, np.float32)
+    counts = np.zeros(count * WIDTH, np.float32)
     for end in (pairs.first, pairs.second):
         for bins in pairs.bins:
-            simple += np.bincount(end * WIDTH + bins, minlength=len(simple))
-    simple = simple.reshape(count, WIDTH)
+            counts += np.bincount(end * WIDTH + bins, minlength=len(counts))
+    simple = counts.reshape(count, WIDTH)
     simple /= np.maximum(simple[:, :BINS].sum(axis=1, keepdims=True), 1)
     weight = 1 / np.maximum(pairs.distance, np.float32(radius / 10)) ** 2
     ends = np.searchsorted(pairs.first, np.arange(count + 1))
@@ -100,7 +100,7 @@ def _histograms(count: int, pairs: Pairs, radius: float) -> Floats:
 
 def _dot(a: Floats, b: Floats) -> Floats:
     """Dot products (P,) of columns (3, P)."""
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    return np.asarray(a[0] * b[0] + a[1] * b[1] + a[2] * b[2])
 
 
 def _cross(a: Floats, b: Floats) -> Floats:

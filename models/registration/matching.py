@@ -76,7 +76,9 @@ def _normalised(source: Floats, target: Floats, blocks: Sequence[slice], threads
         return part.sum(axis=1), part.sum(axis=0)
 
     rows, columns = zip(*each(fill, blocks, threads), strict=True)
-    return likelihood, 1 / (np.concatenate(rows) + FAINT), 1 / (np.sum(columns, axis=0) + FAINT)
+    sums = np.concatenate(rows), np.sum(columns, axis=0)
+    of_row, of_column = (np.asarray(1 / (each_sum + FAINT), np.float32) for each_sum in sums)
+    return likelihood, of_row, of_column
 
 
 def _best(likelihood: Floats, weight: Floats) -> tuple[Indices, Floats]:

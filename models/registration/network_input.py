@@ -81,7 +81,7 @@ def node_tensors(cloud: Cloud, chosen: Nodes) -> Tensors:
         tensors[f"{name}_geometry"] = _pair_features(
             queries, query_normals, keys[neighbours], key_normals[neighbours], scale * unit
         )
-    surroundings = tensors["gather_neighbours"][tensors["pool_neighbours"]].reshape(len(super_points), -1)  # type: ignore[index]
+    surroundings = tensors["gather_neighbours"][tensors["pool_neighbours"]].reshape(len(super_points), -1)
     tensors["pooled_features"] = cloud.features[surroundings].mean(axis=1)
     tensors["distances"] = _distances(super_points) / np.float32(SUPER_CELL * unit)
     tensors["angles"] = _angles(super_points)

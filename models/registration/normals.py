@@ -15,7 +15,7 @@ def estimate_normals(points: Floats, neighbours: int, viewpoint: npt.ArrayLike =
     (3,); zero where there are fewer than five neighbours."""
     cloud = small_gicp.PointCloud(points.astype(np.float64))
     small_gicp.estimate_normals(cloud, num_neighbors=neighbours)
-    normals = cloud.normals()[:, :3].astype(np.float32)
+    normals: Floats = cloud.normals()[:, :3].astype(np.float32)
     away = np.einsum("ni,ni->n", normals, points - np.asarray(viewpoint, np.float32)) > 0
     normals[away] *= -1
     return normals

@@ -175,7 +175,8 @@ def promising(hypotheses: Matrix, source: Cloud, target: Cloud) -> Matrix:
 def _far_points(transforms: Matrix, cloud: Cloud) -> Matrix:
     """Where transforms (H, 4, 4) bring a few far points of the cloud: (H, 6, 3)."""
     extreme = np.concatenate([cloud.points.argmin(axis=0), cloud.points.argmax(axis=0)])
-    return cloud.points[extreme] @ transforms[:, :3, :3].transpose(0, 2, 1) + transforms[:, None, :3, 3]
+    turned = cloud.points[extreme] @ transforms[:, :3, :3].transpose(0, 2, 1)
+    return np.asarray(turned + transforms[:, None, :3, 3])
 
 
 def _nothing(reason: str) -> Registration:

@@ -162,7 +162,7 @@ class RegFormer(nn.Module):
         return Pose(unit, self._module("conv2_l", level)(hidden))
 
     def cells(self, points: Tensor, shape: Shape) -> Tensor:
-        """Row and column (N, 2) of points (N, 3) in an image of this shape, as `cylindrical.cells`; rows may be outside."""
+        """Row and column (N, 2) of points (N, 3) in an image of this shape, as `cylindrical.cells`; rows may be out."""
         x, y, z = points.unbind(-1)
         elevation = torch.atan(z / (x.square() + y.square() + 1e-12).sqrt())
         height = self.cylinder.top - self.cylinder.bottom

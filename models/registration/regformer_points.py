@@ -29,11 +29,11 @@ class Grid(NamedTuple):
 
 
 class Reach(NamedTuple):
-    """How far neighbours may be: window (rows, columns) in cells, distance in metres; and how many are taken."""
+    """How far neighbours may be: window (rows, columns) in cells, distance in metres; at most how many are taken."""
 
     window: Shape
     distance: float
-    count: int
+    most: int
 
 
 class Neighbours(NamedTuple):
@@ -60,7 +60,7 @@ def neighbours(centres: Tensor, cells: Tensor, grid: Grid, reach: Reach) -> Neig
     near = rows.clamp(0, height - 1) * width + columns.remainder(width)  # the image closes behind the sensor
     there = ((rows >= 0) & (rows < height)).to(centres.dtype) * take(grid.mask, near)[..., 0]
     squared = (take(grid.points, near) - centres[:, None]).square().sum(-1)
-    nearest, order = (squared + FAR * (1 - there)).topk(reach.count, dim=1, largest=False)
+    nearest, order = (squared + FAR * (1 - there)).topk(reach.most, dim=1, largest=False)
     return Neighbours(near.gather(1, order), (nearest <= reach.distance**2).to(centres.dtype)[..., None])
 
 

@@ -71,7 +71,7 @@ class Attention(nn.Module):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
         """Maps of windows (B, 16, C), bias (B, 16, 16) of logits -> (B, 16, C)."""
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        q, k, v = (part.reshape(*part.shape[:2], self.heads, -1).transpose(1, 2) for part in (query, key, value))
         cells = WINDOW * WINDOW
         places = self.relative_position_bias_table[self.relative_position_index.reshape(-1)].reshape(cells, cells, -1)
         logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
@@ -88,7 +88,8 @@ class SelfAttention(Attention):
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """x (B, 16, C), bias (B, 16, 16) -> (B, 16, C)."""
-        return self.attend(*self.qkv(x).chunk(3, -1), bias)
+        query, key, value = self.qkv(x).chunk(3, -1)
+        return self.attend(query, key, value, bias)
 
 
 class CrossAttention(Attention):
@@ -138,7 +139,8 @@ class Windowed(nn.Module):
 
     def add(self, x: Tensor, branch: Tensor) -> Tensor:
         """The residual sum; in training the whole branch is dropped at times."""
-        return x + branch * self.drop_path(torch.ones_like(x[:1, :1]))
+        kept: Tensor = self.drop_path(torch.ones_like(x[:1, :1]))
+        return x + branch * kept
 
 
 class SwinBlock(Windowed):

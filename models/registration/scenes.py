@@ -56,7 +56,8 @@ class Scene:
         arrays["features"] = arrays["features"].astype(np.float16)
         scale = next(name for name, settings in SCALES.items() if settings == self.clouds[0].settings)
         temporary = path.with_suffix(".tmp.npz")
-        np.savez(temporary, **arrays, lengths=lengths, poses=self.poses, overlaps=self.overlaps, scale=scale)
+        arrays |= {"lengths": np.array(lengths), "poses": self.poses, "overlaps": self.overlaps}
+        np.savez(temporary, allow_pickle=False, scale=scale, **arrays)
         temporary.rename(path)
 
     @staticmethod

@@ -56,4 +56,4 @@ def covariance(refined: Refined) -> Matrix:
         return np.diag(np.full(6, np.inf))
     own = np.linalg.inv(information) * refined.residual**2 * CORRELATION
     axes = np.kron(np.array([[0, 1], [1, 0]]), refined.transform[:3, :3])  # rotation first to translation first
-    return axes @ own @ axes.T
+    return np.asarray(axes @ own @ axes.T)

@@ -43,7 +43,7 @@ def fit(transforms: Matrices, source: Cloud, target: Cloud, sample: int) -> Fit:
     back[:, :3, :3] = rotations
     back[:, :3, 3] = -np.einsum("hij,hj->hi", rotations, transforms[:, :3, 3])
     forth, home = _one_way(transforms, source, target, sample), _one_way(back, target, source, sample)
-    overlap, violation, closeness = ((a + b) / 2 for a, b in zip(forth, home, strict=True))
+    overlap, violation, closeness = (((a + b) / 2).astype(np.float32) for a, b in zip(forth, home, strict=True))
     return Fit(overlap, violation, closeness, source.settings.violation_weight)
 
 

@@ -30,7 +30,8 @@ class Catalogue:
     @staticmethod
     def fetched() -> Catalogue:
         """With all that `room_models.fetch` has prepared; procedural alone where it has not been run."""
-        return Catalogue(*(room_models.files(role) for role in ("piece", "table", "seat", "clutter", "photo")))
+        files = room_models.files
+        return Catalogue(files("piece"), files("table"), files("seat"), files("clutter"), files("photo"))
 
     def wall_piece(self, rng: Rng) -> Thing:
         """Something that stands along a wall."""
@@ -56,7 +57,7 @@ class Catalogue:
     def _either(self, models: Sequence[Path], makers: Sequence[tuple[Maker, float]], rng: Rng) -> Thing:
         if not models or rng.random() > self.share:
             return Thing(choose(makers, rng))
-        return room_models.load_model(models[rng.integers(len(models))])
+        return room_models.load_model(models[int(rng.integers(len(models)))])
 
 
 PROCEDURAL = Catalogue()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 F32 = NDArray[np.float32]
 Rng = np.random.Generator
-SKY = np.float32([0.75, 0.82, 0.95])  # what is seen through a window or past the walls
+SKY = np.array([0.75, 0.82, 0.95], np.float32)  # what is seen through a window or past the walls
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Light:
         places = rng.uniform([0.3, 0.3, 0.7 * height], [length - 0.3, width - 0.3, height - 0.1], (count, 3))
         warmth = rng.uniform(0.7, 1.0, (count, 1)) ** np.array([0.0, 1.0, 2.0])
         power = rng.uniform(1.5, 4.0) / count
-        return tuple(Light(np.float32(a), np.float32(power * b)) for a, b in zip(places, warmth, strict=True))
+        colours = (power * warmth).astype(np.float32)
+        return tuple(Light(a, b) for a, b in zip(places.astype(np.float32), colours, strict=True))
 
 
 def shade(room: Room, origins: F32, directions: F32, hits: Hits, pixel: float) -> F32:
@@ -80,4 +81,4 @@ def develop(seen: F32, rng: Rng) -> NDArray[np.uint8]:
     exposed = seen * ((1 - 0.4 * (x * x + y * y))[..., None] * exposure).astype(np.float32)
     shown = np.sqrt(exposed / (1 + 0.2 * exposed))  # highlights are held back, as cameras do
     noisy = shown + np.float32(0.009) * rng.standard_normal(seen.shape, np.float32)
-    return np.clip(noisy * 255, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(noisy * 255, 0, 255), np.uint8)

@@ -100,7 +100,7 @@ def _colours(rng: Rng, count: int) -> NDArray[np.float64]:
     brown = value * np.array([1.0, 0.72, 0.48]) * (1 + rng.normal(0, 0.08, (count, 3)))
     bright = rng.random((count, 3)) ** 1.5
     kind = rng.choice(3, count, p=[0.5, 0.3, 0.2])[:, None]
-    return np.clip(np.choose(kind, [grey, brown, bright]), 0.02, 0.98)
+    return np.asarray(np.clip(np.choose(kind, [grey, brown, bright]), 0.02, 0.98))
 
 
 def _pale(rng: Rng, count: int) -> NDArray[np.float64]:

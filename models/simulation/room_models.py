@@ -97,16 +97,13 @@ def _save(path: Path, thing: Thing) -> None:
         if image is not None
     }
     mesh, skin = thing.mesh, thing.skin
-    np.savez_compressed(
-        path,
-        vertices=mesh.vertices,
-        faces=mesh.faces,
-        materials=mesh.materials,
-        uv=skin.uv.astype(np.float32),
-        paint=skin.paint,
-        colours=skin.colours,
-        **images,
-    )
+    arrays: dict[str, NDArray[np.generic]] = {
+        "vertices": mesh.vertices,
+        "faces": mesh.faces,
+        "materials": mesh.materials,
+    }
+    arrays |= {"uv": skin.uv.astype(np.float32), "paint": skin.paint, "colours": skin.colours, **images}
+    np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
 def _crops(folder: Path) -> Iterator[NDArray[np.uint8]]:
@@ -115,7 +112,9 @@ def _crops(folder: Path) -> Iterator[NDArray[np.uint8]]:
     for pictures in sorted(folder.glob("*/contents/images")):
         largest = max(pictures.glob("*.*"), key=lambda file: file.stat().st_size)
         image = cv2.imread(str(largest), cv2.IMREAD_REDUCED_COLOR_2)
-        for _ in range(CROPS if image is not None else 0):
+        if image is None:
+            continue
+        for _ in range(CROPS):
             side = int(rng.uniform(0.3, 0.9) * min(image.shape[:2]))
             top, left = (int(rng.integers(0, n - side)) for n in image.shape[:2])
             crop = image[top : top + side, left : left + side]
@@ -145,7 +144,10 @@ def load_photo(path: Path) -> Image:
 
 
 def _decode(stored: NDArray[np.uint8]) -> Image:
-    return np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR)[..., ::-1], np.uint8)
+    image = cv2.imdecode(stored, cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError("a prepared image cannot be read; fetch the models again")
+    return np.asarray(image[..., ::-1], np.uint8)
 
 
 if __name__ == "__main__":

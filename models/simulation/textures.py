@@ -33,7 +33,7 @@ class Textures:
         """Pixels (P, 3) of all layers at all levels, and where each level begins."""
         rng = np.random.default_rng(self._seed)
         images = [np.clip(_MAKERS[kind](rng), 0, 255).astype(np.uint8) for kind in LAYERS]
-        images += [cv2.resize(i, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for i in self._images]
+        images += [cv2.resize(i, (SIZE, SIZE), interpolation=cv2.INTER_AREA).astype(np.uint8) for i in self._images]
         levels = [
             np.stack([cv2.resize(i, (SIZE >> n, SIZE >> n), interpolation=cv2.INTER_AREA) for i in images])
             for n in range(LEVELS)
@@ -57,7 +57,7 @@ class Textures:
             share = np.abs(1 - dx - weight[:, 0]) * np.abs(1 - dy - weight[:, 1])
             x, y = (corner[:, 0] + dx) & (size - 1), (corner[:, 1] + dy) & (size - 1)
             total += share[:, None] * pixels[base + y * size + x]
-        return total / 255
+        return np.asarray(total / 255, np.float32)
 
 
 def fractal(rng: Rng, shape: tuple[int, int] = (4, 4), octaves: int = 5) -> Image:
@@ -72,8 +72,8 @@ def fractal(rng: Rng, shape: tuple[int, int] = (4, 4), octaves: int = 5) -> Imag
     return total
 
 
-def _grey(values: Image) -> Image:
-    return np.repeat(values[..., None], 3, axis=2)
+def _grey(values: NDArray[np.floating]) -> Image:
+    return np.repeat(values[..., None], 3, axis=2).astype(np.float32)
 
 
 def _plain(rng: Rng) -> Image:

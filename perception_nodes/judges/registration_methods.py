@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to align two fragments from nothing that are measured side by side: ours, ours with a part taken out, ours with a
+"""Ways to align two fragments from nothing measured side by side: ours, ours with a part taken out, ours with a
 network, and what Open3D and small_gicp offer. Baselines are imported when they run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -109,14 +110,13 @@ class UnrefinedRegistrar(Registrar):
 class Open3D(Unshown):
     """Open3D's descriptors with RANSAC, or with fast global registration (Zhou et al., ECCV 2016)."""
 
-    def __init__(self, fast: bool) -> None:
-        self._fast = fast
+    def __init__(self, fast: bool, voxel: float = INDOOR.voxel) -> None:
+        self._fast, self._voxel = fast, voxel
 
     def prepare(self, points: Floats) -> Any:
         """The thinned cloud with normals, and its FPFH; radii as its documentation recommends."""
-        import open3d
-
-        voxel = INDOOR.voxel
+        open3d: Any = import_module("open3d")
+        voxel = self._voxel
         cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(thin_out(points, voxel).astype(float)))
         cloud.estimate_normals(open3d.geometry.KDTreeSearchParamHybrid(2 * voxel, 30))
         cloud.orient_normals_towards_camera_location(np.zeros(3))
@@ -125,15 +125,14 @@ class Open3D(Unshown):
 
     def align(self, source: Any, target: Any) -> Answer:
         """Always called valid: it has no opinion."""
-        import open3d
-
+        open3d: Any = import_module("open3d")
         registration = open3d.pipelines.registration
         open3d.utility.random.seed(0)
         if self._fast:
-            option = registration.FastGlobalRegistrationOption(maximum_correspondence_distance=INDOOR.voxel)
+            option = registration.FastGlobalRegistrationOption(maximum_correspondence_distance=self._voxel)
             found = registration.registration_fgr_based_on_feature_matching(*_both(source, target), option)
         else:
-            reach = 1.5 * INDOOR.voxel
+            reach = 1.5 * self._voxel
             estimation = registration.TransformationEstimationPointToPoint(False)
             converged = registration.RANSACConvergenceCriteria(ITERATIONS, 0.999)
             checks = [
