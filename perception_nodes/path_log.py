@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import deque
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import Point, PoseStamped
 from nav_msgs.msg import Path
 from numpy.typing import NDArray
 from std_msgs.msg import Header
@@ -30,6 +30,11 @@ class PathLog:
         self._last = pose[:3, 3].copy()
         self._poses.append(PoseStamped(header=header, pose=encode_pose(pose)))
         return True
+
+    @property
+    def positions(self) -> list[Point]:
+        """Where it was, oldest first."""
+        return [stamped.pose.position for stamped in self._poses]
 
     def message(self, header: Header) -> Path:
         """All of it."""

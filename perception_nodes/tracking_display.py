@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from geometry_msgs.msg import Point
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -71,6 +70,5 @@ def target_markers(followed: Mapping[str, Followed], header: Header, fixed_frame
 def _way(path: PathLog, header: Header, index: int) -> Marker:
     line = Marker(header=header, ns="ways", id=index, type=Marker.LINE_STRIP, action=Marker.ADD)
     line.color, line.scale.x, line.pose.orientation.w = COLOURS[index % len(COLOURS)], PATH_WIDTH, 1.0
-    positions = [stamped.pose.position for stamped in path.message(header).poses]
-    line.points = [Point(x=p.x, y=p.y, z=p.z) for p in positions]
+    line.points = path.positions
     return line
