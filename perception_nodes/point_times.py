@@ -8,13 +8,26 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2
 
 from perception_nodes.errors import InvalidMessage
-from perception_nodes.point_clouds import check_layout, read_field
+from perception_nodes.point_clouds import check_layout, decode_points, read_field, require_finite
 from perception_nodes.stamps import nanoseconds
 
 # t: Ouster; time: Velodyne; timestamp: Hesai, RoboSense, Livox; offset_time: Livox; time_stamp, ts: others.
 NAMES = ("t", "time", "timestamp", "offset_time", "time_stamp", "ts")
 LONGEST = 2.0  # s, of a sweep; a unit in which it would last longer is not the one
 ABSOLUTE = 1e5  # s; no sweep is that long after its stamp, so such times count from the clock's own start
+
+
+def decode_sweep(message: PointCloud2) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
+    """x y z (N, 3) of the points, and their times (N,) as `decode_times`; where times are told, of those that have one.
+
+    Raises InvalidMessage where the cloud, or its times, cannot be used.
+    """
+    points, times = decode_points(message)[:, :3], decode_times(message)
+    require_finite(points)
+    if times is None:
+        return points, None
+    timed = np.isfinite(times)
+    return (points, times) if timed.all() else (points[timed], times[timed])
 
 
 def decode_times(message: PointCloud2) -> NDArray[np.float64] | None:

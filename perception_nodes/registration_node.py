@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry, Path
+from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 
@@ -24,10 +25,10 @@ from perception_nodes.messages import Points, decode_points, encode_points, enco
 from perception_nodes.node import PerceptionNode
 from perception_nodes.parameters import Parameters, parameter
 from perception_nodes.path_log import PathLog
-from perception_nodes.point_times import decode_times
+from perception_nodes.point_times import decode_sweep
 from perception_nodes.registration_frames import Placed, encode_odometry, sensor_to_base
 from perception_nodes.registration_model import AnyRegistrar, RegistrationModel, load_registrar, settings_of
-from perception_nodes.relocalization_frames import MapToOdom
+from perception_nodes.registration_transforms import FrameLinks
 from perception_nodes.relocalization_services import TriggerServices
 from perception_nodes.run import run_node
 from perception_nodes.stamps import nanoseconds
@@ -45,9 +46,7 @@ class RegistrationParameters(Parameters):
         "odometry", "odometry, pair (~/source in ~/target) or map (in map_file)", choices=("odometry", "pair", "map"),
         fixed=True,
     )  # fmt: skip
-    scale: str = parameter(
-        "lidar", "spinning LiDAR, or a depth sensor in rooms", choices=("lidar", "indoor"), fixed=True
-    )
+    scale: str = parameter("lidar", "spinning LiDAR, or depth sensor", choices=("lidar", "indoor"), fixed=True)
     variant: str = parameter(
         "classical", "registration from nothing: classical, or a folder of models/registration/weights", fixed=True
     )
@@ -73,9 +72,7 @@ class RegistrationParameters(Parameters):
     )
     path_step: float = parameter(0.5, "from pose to pose of ~/path", unit="m", low=0.0, high=100.0, fixed=True)
     path_poses: int = parameter(1000, "of ~/path; the oldest go", low=1, high=100000, fixed=True)
-    save_file: str = parameter(
-        "", "mode odometry: where ~/save_map writes a .ply; empty collects no map, which takes memory", fixed=True
-    )
+    save_file: str = parameter("", "mode odometry: .ply that ~/save_map writes; empty collects no map", fixed=True)
 
     def problems(self) -> list[str]:
         """Mode map needs its map."""
@@ -110,9 +107,9 @@ class RegistrationNode(PerceptionNode[RegistrationParameters, RegistrationModel]
         p = self.parameters
         self.inputs = PAIRS if p.mode == "pair" else SCANS
         self._settings = settings_of(p.scale, p.min_range, p.max_range, p.threads)
-        self._transforms = self.keep(Transforms(self))
-        self._broadcaster = self.keep(Broadcaster(self))
-        self._correction = MapToOdom(self._transforms, self._broadcaster, p.map_frame, p.odom_frame)
+        fixed = p.map_frame if p.mode == "map" else p.odom_frame
+        transforms, broadcaster = self.keep(Transforms(self)), self.keep(Broadcaster(self))
+        self._frames = FrameLinks(transforms, broadcaster, fixed, p.odom_frame, p.base_frame)
         registrar = self._load_registrar(p.variant, p.backend, p.threads, p.scale)
         return RegistrationModel.load(registrar, p.mode, self._settings, p.map_file)
 
@@ -134,7 +131,7 @@ class RegistrationNode(PerceptionNode[RegistrationParameters, RegistrationModel]
         self._last = None
         self._path = PathLog(p.path_step, p.path_poses)
         self._record = MapBuilder(self._settings.spacing / 2, self._settings.keyframe_step) if p.save_file else None
-        self._correction.forget()
+        self._frames.forget()
 
     def facts(self) -> Mapping[str, object]:
         """Whether it is lost, and why."""
@@ -159,13 +156,10 @@ class RegistrationNode(PerceptionNode[RegistrationParameters, RegistrationModel]
         """Converts, places the scan, publishes where base_link is."""
         parameters, header = self.parameters, message.header
         with self.timing.stage("convert"):
-            points = _decode(message)
-            times = decode_times(message) if parameters.deskew else None
-        if times is not None and not (timed := np.isfinite(times)).all():
-            points, times = points[timed], times[timed]
-        mount = self._mount(header, parameters)
+            points, times = decode_sweep(message) if parameters.deskew else (_decode(message), None)
+        mount = self._frames.mount(header, parameters.tf_timeout)
         odometry = self.model.odometry
-        assert odometry is not None
+        assert odometry is not None  # in these modes
         step = self._last = odometry.update(points, times, self._seconds(header))
         if not step.valid:
             raise NoResult(f"lost: {step.reason}")
@@ -173,18 +167,10 @@ class RegistrationNode(PerceptionNode[RegistrationParameters, RegistrationModel]
             self.warn("the sensor was found again, from nothing")
         if self._origin is None:
             self._origin = mount  # base_link stood at the origin of odom when the first scan was taken
-        placed = sensor_to_base(step, mount, self._origin)
         with self.timing.stage("publish"):
-            self._publish(placed, header, parameters)
-            self._send_transform(placed, header, parameters)
-        self._show(odometry.aligned, step, placed, header)
-
-    def _mount(self, header: Header, parameters: RegistrationParameters) -> se3.Matrix:
-        """Transform (4, 4) of the sensor's points to base_link. Raises TransformUnavailable."""
-        base = parameters.base_frame
-        if not base or base == header.frame_id:
-            return np.eye(4)
-        return self._transforms.lookup(base, header.frame_id, header.stamp, parameters.tf_timeout)
+            self._publish(sensor_to_base(step, mount, self._origin), header)
+        if self._record is not None or self.is_wanted("~/aligned"):
+            self._show(se3.apply(self._origin, odometry.aligned), self._origin @ step.pose, header)
 
     def _seconds(self, header: Header) -> float:
         """Seconds since the first scan: small enough for a float to tell nanoseconds apart."""
@@ -192,44 +178,29 @@ class RegistrationNode(PerceptionNode[RegistrationParameters, RegistrationModel]
             self._epoch = nanoseconds(header.stamp)
         return (nanoseconds(header.stamp) - self._epoch) * 1e-9
 
-    def _publish(self, placed: Placed, header: Header, parameters: RegistrationParameters) -> None:
-        fixed = Header(stamp=header.stamp, frame_id=self._fixed_frame)
-        child = parameters.base_frame or header.frame_id
-        self.publish("~/odometry", encode_odometry(placed, fixed, child, self._settings.period))
+    def _publish(self, placed: Placed, header: Header) -> None:
+        parameters, fixed = self.parameters, self._fixed(header)
+        self.publish("~/odometry", encode_odometry(placed, fixed, self._frames.base_of(header), self._settings.period))
         if self._path.add(placed.pose, fixed) and self.is_wanted("~/path"):
             self.publish("~/path", self._path.message(fixed))
         if parameters.mode == "map":
             pose = encode_pose_with_covariance(placed.pose, placed.covariance)
             self.publish("~/pose", PoseWithCovarianceStamped(header=fixed, pose=pose))
+        if parameters.publish_tf:
+            complaint = self._frames.send(placed.pose, header, parameters.tf_timeout, parameters.tf_ahead)
+            if complaint:
+                self.warn(complaint)
 
-    @property
-    def _fixed_frame(self) -> str:
-        return self.parameters.map_frame if self.parameters.mode == "map" else self.parameters.odom_frame
-
-    def _send_transform(self, placed: Placed, header: Header, parameters: RegistrationParameters) -> None:
-        """odom -> base, or what corrects the odometry of another node: a frame has one parent (REP-105)."""
-        if not parameters.publish_tf:
-            return
-        base = parameters.base_frame or header.frame_id
-        if parameters.mode == "odometry" or not parameters.odom_frame:
-            self._broadcaster.send(placed.pose, self._fixed_frame, base, header.stamp)
-            return
-        try:
-            self._correction.correct(placed.pose, base, header.stamp, parameters.tf_timeout)
-        except NoResult as error:
-            self.warn(f"'{parameters.map_frame}' -> '{parameters.odom_frame}' is not sent: {error}")
-        self._correction.send(header.stamp, parameters.tf_ahead)
-
-    def _show(self, aligned: Points, step: OdometryStep, placed: Placed, header: Header) -> None:
+    def _show(self, points: NDArray[np.floating], sensor: se3.Matrix, header: Header) -> None:
         """The scan at its place, for who looks at it and for the map that is being made."""
-        assert self._origin is not None
-        if self._record is None and not self.is_wanted("~/aligned"):
-            return
-        moved = np.asarray(se3.apply(self._origin, aligned), np.float32)
+        moved = np.asarray(points, np.float32)
         if self._record is not None:
-            self._record.add(moved, self._origin @ step.pose)
+            self._record.add(moved, sensor)
         if self.is_wanted("~/aligned"):
-            self.publish("~/aligned", encode_points(moved, Header(stamp=header.stamp, frame_id=self._fixed_frame)))
+            self.publish("~/aligned", encode_points(moved, self._fixed(header)))
+
+    def _fixed(self, header: Header) -> Header:
+        return Header(stamp=header.stamp, frame_id=self._frames.fixed_frame)
 
     def _register(self, message: PointCloud2) -> None:
         """Mode pair: the pose of the source's frame in the target's."""
@@ -239,7 +210,7 @@ class RegistrationNode(PerceptionNode[RegistrationParameters, RegistrationModel]
             raise NoResult("no cloud came yet on ~/target: publish it before the source")
         found = self.model.registrar.align(source, self._target)
         if not found.valid:
-            raise NoResult(f"the source was not found in the target: {getattr(found, 'reason', '')}")
+            raise NoResult(f"the source was not found in the target: {found.reason}")
         header = Header(stamp=message.header.stamp, frame_id=self._target_header.frame_id)
         pose = encode_pose_with_covariance(found.transform, found.covariance)
         self.publish("~/pose", PoseWithCovarianceStamped(header=header, pose=pose))
