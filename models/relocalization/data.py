@@ -14,9 +14,9 @@ from torch import Tensor
 
 from perception_models.geometry import se3
 from perception_models.geometry.cameras import RgbdFrame
+from perception_models.relocalization.depth import depth_at, lift
 from perception_models.relocalization.features import FeatureExtractor, Floats, Image
 from perception_models.relocalization.lines import detect_lines
-from perception_models.relocalization.views import depth_at, lift
 
 Affine = NDArray[np.float64]
 LINES = 128  # an image

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from perception_models.geometry import se3
 from perception_models.geometry.cameras import Matrix
+from perception_models.relocalization.assignment import Indices
 from perception_models.relocalization.features import Floats
 from perception_models.relocalization.landmarks import Landmarks
 from perception_models.relocalization.matching import Query, guided_matches, mutual_matches
-from perception_models.relocalization.pose import PoseEstimate, covariance, estimate_pose, spread
+from perception_models.relocalization.pose import MatchedLines, PoseEstimate, covariance, estimate_pose, spread
+from perception_models.relocalization.segments import match_segments, segments_of
 from perception_models.relocalization.settings import FixSettings
-from perception_models.relocalization.tracking import Indices
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,23 @@ def refine(query: Query, landmarks: Landmarks, settings: FixSettings, guess: Pos
         key_points, found = guided_matches(query, landmarks, visible, estimate.pose, radius, settings.guide_similarity)
         pixels, points = query.features.points[key_points], landmarks.positions[found]
         estimate = estimate_pose(pixels, points, query.camera_matrix, settings.max_error, estimate.pose)
+    if estimate is not None and query.lines is not None:
+        lines = expected_lines(query, landmarks, estimate.pose, settings)
+        estimate = estimate_pose(pixels, points, query.camera_matrix, settings.max_error, estimate.pose, lines)
     if estimate is None:
         return no_fix("the map does not confirm the first guess")
     return judge(query, pixels, points, estimate, settings)
+
+
+def expected_lines(query: Query, landmarks: Landmarks, pose: Matrix, settings: FixSettings) -> MatchedLines | None:
+    """The query's lines matched to the map's, near where a pose, camera -> map, expects them."""
+    if query.lines is None or not len(query.lines) or not len(landmarks.lines):
+        return None
+    seen, places = segments_of(query.lines), se3.apply(se3.inverse(pose), landmarks.lines.ends)
+    rows, found = match_segments(
+        seen, places, landmarks.lines.descriptors, query.camera_matrix, settings.line_radius, settings.guide_similarity
+    )
+    return MatchedLines(seen.ends[rows], landmarks.lines.ends[found], settings.max_line_error)
 
 
 def judge(query: Query, pixels: Floats, points: Floats, estimate: PoseEstimate, settings: FixSettings) -> Fix:

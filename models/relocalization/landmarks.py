@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perception_models.geometry.cameras import Matrix
 from perception_models.relocalization.features import Floats, unit
+from perception_models.relocalization.line_landmarks import LineLandmarks, fuse_lines
 from perception_models.relocalization.settings import MapSettings
 from perception_models.relocalization.tracking import Observations
 from perception_models.relocalization.views import View
@@ -22,7 +23,7 @@ LEVELS = 127  # of a signed byte
 class Landmarks:
     """Those that most views saw come first. positions (N, 3) in the map, metres; descriptors (N, D) of about unit
     length, in steps of `step`; poses (V, 4, 4) of the map's views, camera -> map; seen (M,): landmarks that a view saw,
-    view after view; starts (V + 1,): where each view begins in `seen`."""
+    view after view; starts (V + 1,): where each view begins in `seen`; lines: segments beside the points."""
 
     positions: Floats
     descriptors: Floats
@@ -30,6 +31,7 @@ class Landmarks:
     poses: Matrix
     seen: NDArray[np.int64]
     starts: NDArray[np.int64]
+    lines: LineLandmarks = field(default_factory=LineLandmarks.none)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -69,6 +71,7 @@ def fuse(views: Sequence[View], observed: Observations, settings: MapSettings) -
         np.stack([view.pose for view in views]),
         ids,
         np.searchsorted(seen_in, np.arange(len(views) + 1)),
+        fuse_lines(views, settings) if settings.lines else LineLandmarks.none(),
     )
 
 

@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perception_models.relocalization.landmarks import Landmarks
+from perception_models.relocalization.features import Floats, unit
+from perception_models.relocalization.landmarks import LEVELS, Landmarks
+from perception_models.relocalization.line_landmarks import LineLandmarks
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"PNMAP" + VERSION.to_bytes(3, "little")
+FACTS = ("features", "figures", "is_metric")
 STEPS = 65535  # of a coordinate, over the extent of the map: a fifth of a millimetre for 13 m
 
 
@@ -26,13 +29,13 @@ class BadMap(RuntimeError):
     """The map file is missing, damaged, or of another version."""
 
 
-def write_map(path: Path, features: str, landmarks: Landmarks, network: bytes, figures: Mapping[str, float]) -> Path:
-    """Write the file, whole or not at all -> its path. Coordinates and descriptors are rounded to 16 and 8 bits."""
-    facts = json.dumps({"features": features, "figures": dict(figures)}).encode()
+def write_map(path: Path, landmarks: Landmarks, network: bytes, facts: Mapping[str, Any]) -> Path:
+    """Write the file, whole or not at all -> its path. Coordinates and descriptors are rounded to 16 and 8 bits; the
+    facts are FACTS."""
     content = io.BytesIO()
     arrays = {
         **_packed(landmarks),
-        "facts": np.frombuffer(facts, np.uint8),
+        "facts": np.frombuffer(json.dumps(facts).encode(), np.uint8),
         "network": np.frombuffer(network, np.uint8),
     }
     np.savez_compressed(content, allow_pickle=False, **arrays)
@@ -43,8 +46,8 @@ def write_map(path: Path, features: str, landmarks: Landmarks, network: bytes, f
     return unfinished.replace(path)
 
 
-def read_map(path: Path) -> tuple[str, Landmarks, bytes, dict[str, float]]:
-    """Name of the features, landmarks, network, figures. Raises BadMap, saying what is wrong and what to do."""
+def read_map(path: Path) -> tuple[Landmarks, bytes, dict[str, Any]]:
+    """Landmarks, network, facts. Raises BadMap, saying what is wrong and what to do."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -61,34 +64,46 @@ def read_map(path: Path) -> tuple[str, Landmarks, bytes, dict[str, float]]:
         with np.load(io.BytesIO(body), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         facts = json.loads(arrays["facts"].tobytes())
-        return facts["features"], _unpacked(arrays), arrays["network"].tobytes(), facts["figures"]
+        return _unpacked(arrays), arrays["network"].tobytes(), {name: facts[name] for name in FACTS}
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise BadMap(f"{path} lacks a part of a map ({error}); build it again") from error
 
 
 def _packed(landmarks: Landmarks) -> dict[str, NDArray[Any]]:
-    low, high = landmarks.positions.min(0), landmarks.positions.max(0)
-    scale = np.maximum(high - low, 1e-6) / STEPS
     index = np.uint16 if len(landmarks) <= STEPS else np.uint32
     return {
-        "origin": low.astype(np.float64),
-        "scale": scale.astype(np.float64),
-        "positions": np.rint((landmarks.positions - low) / scale).astype(np.uint16),
+        **_rounded("positions", landmarks.positions),
         "descriptors": np.rint(landmarks.descriptors / landmarks.step).astype(np.int8),
         "step": np.array(landmarks.step),
         "poses": landmarks.poses,
         "seen": landmarks.seen.astype(index),
         "starts": landmarks.starts.astype(np.int64),
+        **_rounded("line_ends", landmarks.lines.ends),
+        "line_descriptors": np.rint(landmarks.lines.descriptors * LEVELS).astype(np.int8),
     }
 
 
 def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Landmarks:
     step = float(arrays["step"])
     return Landmarks(
-        (arrays["positions"] * arrays["scale"] + arrays["origin"]).astype(np.float32),
+        _exact("positions", arrays),
         arrays["descriptors"].astype(np.float32) * np.float32(step),
         step,
         arrays["poses"],
         arrays["seen"].astype(np.int64),
         arrays["starts"],
+        LineLandmarks(_exact("line_ends", arrays), unit(arrays["line_descriptors"].astype(np.float32))),
     )
+
+
+def _rounded(name: str, points: Floats) -> dict[str, NDArray[Any]]:
+    """Points (..., 3) in 65535 steps of the box that holds them."""
+    every = points.reshape(-1, 3).astype(np.float64)
+    low, size = (every.min(0), np.ptp(every, axis=0)) if len(every) else (np.zeros(3), np.ones(3))
+    scale = np.maximum(size, 1e-6) / STEPS
+    return {name: np.rint((points - low) / scale).astype(np.uint16), f"{name}_origin": low, f"{name}_scale": scale}
+
+
+def _exact(name: str, arrays: Mapping[str, NDArray[Any]]) -> Floats:
+    points = arrays[name] * arrays[f"{name}_scale"] + arrays[f"{name}_origin"]
+    return np.asarray(points, np.float32)

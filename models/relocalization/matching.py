@@ -9,9 +9,11 @@ import numpy as np
 
 from perception_models.geometry import se3
 from perception_models.geometry.cameras import Matrix, project
+from perception_models.relocalization.assignment import Indices, best_pairs
 from perception_models.relocalization.features import Features, Floats
 from perception_models.relocalization.landmarks import Landmarks
-from perception_models.relocalization.tracking import Indices, best_pairs, expected_pairs
+from perception_models.relocalization.lines import Lines
+from perception_models.relocalization.tracking import expected_pairs
 
 BLOCK = 4096  # landmarks compared at once: similarities stay in the cache
 NEIGHBOURS = 8
@@ -19,11 +21,12 @@ NEIGHBOURS = 8
 
 @dataclass(frozen=True)
 class Query:
-    """An image to be found: its key points, its camera (3, 3), its (width, height)."""
+    """An image to be found: its key points, its camera (3, 3), its (width, height), its lines where wanted."""
 
     features: Features
     camera_matrix: Matrix
     size: tuple[int, int]
+    lines: Lines | None = None
 
 
 def mutual_matches(left: Floats, right: Floats, min_similarity: float) -> tuple[Indices, Indices]:

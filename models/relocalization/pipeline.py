@@ -11,6 +11,7 @@ import numpy as np
 from perception_models.geometry.cameras import Matrix
 from perception_models.relocalization.features import FeatureExtractor, Image, load_extractor
 from perception_models.relocalization.fix import Fix, find, no_fix
+from perception_models.relocalization.lines import detect_lines
 from perception_models.relocalization.matching import Query
 from perception_models.relocalization.network_fix import find_by_network
 from perception_models.relocalization.scene_map import SceneMap
@@ -57,8 +58,9 @@ class Relocalizer:
         check_camera(camera_matrix)
         began = time.perf_counter()
         features = self._extractor.extract(image)
+        lines = detect_lines(image, features) if self.scene_map.has_lines else None
         extracted = time.perf_counter()
-        fix = self._find(Query(features, np.asarray(camera_matrix, np.float64), image.shape[1::-1]), prior)
+        fix = self._find(Query(features, np.asarray(camera_matrix, np.float64), image.shape[1::-1], lines), prior)
         done = time.perf_counter()
         self.timing = {"features": 1e3 * (extracted - began), "pose": 1e3 * (done - extracted)}
         return fix

@@ -18,6 +18,16 @@ ITERATIONS = 1000
 
 
 @dataclass(frozen=True)
+class MatchedLines:
+    """Segments of an image, pixels (M, 2, 2), and of the map, places (M, 2, 3), that may be parts of the same line;
+    max_error: pixels that the former's ends may be off the latter."""
+
+    pixels: Floats
+    places: Floats
+    max_error: float
+
+
+@dataclass(frozen=True)
 class PoseEstimate:
     """pose (4, 4), camera -> map; inliers (M,): which matches fit it."""
 
@@ -26,9 +36,14 @@ class PoseEstimate:
 
 
 def estimate_pose(
-    pixels: Floats, points: Floats, camera_matrix: Matrix, max_error: float, start: Matrix | None = None
+    pixels: Floats,
+    points: Floats,
+    camera_matrix: Matrix,
+    max_error: float,
+    start: Matrix | None = None,
+    lines: MatchedLines | None = None,
 ) -> PoseEstimate | None:
-    """Pose from pixels (M, 2) and map points (M, 3), outliers allowed; None where there is none.
+    """Pose from pixels (M, 2) and map points (M, 3), and lines beside them, outliers allowed; None where there is none.
 
     `start`, camera -> map, is tried as the first hypothesis.
     """
@@ -37,14 +52,13 @@ def estimate_pose(
     focal_x, focal_y, x, y = camera_matrix[[0, 1, 0, 1], [0, 1, 2, 2]]
     camera = {"model": "PINHOLE", "width": -1, "height": -1, "params": [focal_x, focal_y, x, y]}
     ransac = {"max_reproj_error": max_error, "max_iterations": ITERATIONS, "min_iterations": 50}
-    found, facts = poselib.estimate_absolute_pose(
-        pixels.astype(np.float64),
-        points.astype(np.float64),
-        camera,
-        ransac,
-        {"loss_type": "CAUCHY"},
-        _hypothesis(start),
-    )
+    matches = [pixels, points]
+    solve = poselib.estimate_absolute_pose
+    if lines is not None and len(lines.pixels):
+        matches += [lines.pixels[:, 0], lines.pixels[:, 1], lines.places[:, 0], lines.places[:, 1]]
+        solve, ransac["max_epipolar_error"] = poselib.estimate_absolute_pose_pnpl, lines.max_error
+    doubles = (part.astype(np.float64) for part in matches)
+    found, facts = solve(*doubles, camera, ransac, {"loss_type": "CAUCHY"}, _hypothesis(start))
     inliers = np.array(facts["inliers"], bool)
     if inliers.sum() < MIN_MATCHES:
         return None

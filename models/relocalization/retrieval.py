@@ -6,25 +6,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.cluster.vq import kmeans2
 
 from perception_models.geometry.cameras import Matrix
-from perception_models.relocalization.features import Floats, unit
+from perception_models.relocalization.assignment import Indices
 from perception_models.relocalization.fix import Fix, judge, no_fix
 from perception_models.relocalization.matching import Query, mutual_matches
 from perception_models.relocalization.pose import estimate_pose
 from perception_models.relocalization.settings import FixSettings
-from perception_models.relocalization.tracking import Indices
 from perception_models.relocalization.views import View, finite_rows
+from perception_models.relocalization.vocabulary import Vocabulary
 
-WORDS = 32
-WORD_SAMPLES = 20_000
 BYTES_PER_POINT = 6  # three coordinates of 16 bits, as the landmark map keeps them; descriptors take a byte a number
 
 
 class RetrievalMap:
-    """Key points with descriptors and map points of every map image, and one global descriptor each: VLAD (Jegou et
-    al., CVPR 2010), residuals of the key points to k-means words."""
+    """Key points with descriptors and map points of every map image, and one global descriptor each."""
 
     def __init__(self, views: Sequence[View], neighbours: int = 5, seed: int = 0) -> None:
         """Keep what has a surface of each view; a query is matched to the `neighbours` nearest."""
@@ -33,18 +29,18 @@ class RetrievalMap:
         self._points = [view.surface[rows] for view, rows in zip(views, known, strict=True)]
         self._descriptors = [view.features.descriptors[rows] for view, rows in zip(views, known, strict=True)]
         self._neighbours = neighbours
-        self._words = _words(np.concatenate(self._descriptors), seed)
-        self._globals = np.stack([self._describe(descriptors) for descriptors in self._descriptors])
+        self._vocabulary = Vocabulary(self._descriptors, seed)
+        self._globals = np.stack([self._vocabulary.describe(descriptors) for descriptors in self._descriptors])
 
     @property
     def megabytes(self) -> float:
         """Size of a file of it, uncompressed."""
-        points = sum(len(points) * (BYTES_PER_POINT + self._words.shape[1]) for points in self._points)
+        points = sum(len(points) * (BYTES_PER_POINT + self._vocabulary.words.shape[1]) for points in self._points)
         return float(points + self._globals.size * 2) / 1e6
 
     def nearest(self, query: Query) -> Indices:
         """Views from the most to the least alike."""
-        return np.argsort(-self._globals @ self._describe(query.features.descriptors), kind="stable")
+        return np.argsort(-self._globals @ self._vocabulary.describe(query.features.descriptors), kind="stable")
 
     def find(self, query: Query, settings: FixSettings) -> Fix:
         """The query's pose from its matches to the nearest views."""
@@ -63,18 +59,3 @@ class RetrievalMap:
         """Pose (4, 4) of the most similar view: what retrieval alone tells."""
         pose: Matrix = self.poses[self.nearest(query)[0]]
         return pose
-
-    def _describe(self, descriptors: Floats) -> Floats:
-        """Global descriptor (WORDS * D,) of unit length."""
-        nearest = (descriptors @ self._words.T).argmax(1)
-        residuals = np.zeros_like(self._words)
-        np.add.at(residuals, nearest, descriptors - self._words[nearest])
-        return unit(unit(residuals).ravel())
-
-
-def _words(descriptors: Floats, seed: int) -> Floats:
-    """Cluster centres (WORDS, D) of unit length of some of the descriptors."""
-    rng = np.random.default_rng(seed)
-    some = descriptors[rng.permutation(len(descriptors))[:WORD_SAMPLES]]
-    words, _ = kmeans2(some, WORDS, iter=10, minit="++", rng=rng)
-    return unit(np.asarray(words, np.float32))

@@ -16,6 +16,10 @@ class MapSettings:
     merge_similarity: float = 0.75  # and with at least this cosine between descriptors
     min_views: int = 2  # landmarks seen less often are dropped
     max_landmarks: int = 40_000  # the most often seen are kept
+    lines: bool = False  # also of line segments, which are
+    merge_line_pixels: float = 4.0  # seen again where both ends are so near to where the segment is expected,
+    merge_line_depth: float = 0.05  # within this share of its depth
+    max_lines: int = 4_000
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class FixSettings:
     # cosine of 0.6 fitted a pose, but at most 20 of them had 0.8, where an image of the place had 63 or more.
     guide_similarity: float = 0.8
     prior_views: int = 40  # map views nearest to a prior pose, whose landmarks are matched first
+    line_radius: float = 8.0  # pixels from where the pose expects it, of both ends of a line,
+    max_line_error: float = 3.0  # and of an inlier
     max_error: float = 6.0  # pixels, of an inlier
     min_inliers: int = 40
     min_share: float = 0.3  # of the guided matches that are inliers

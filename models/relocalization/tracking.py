@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from perception_models.geometry import se3
 from perception_models.geometry.cameras import project
+from perception_models.relocalization.assignment import Indices, best_pairs
 from perception_models.relocalization.features import Floats, unit
 from perception_models.relocalization.settings import MapSettings
 from perception_models.relocalization.views import View, finite_rows
 
-Indices = NDArray[np.int64]
 NEIGHBOURS = 4  # key points looked at around an expected place
 
 
@@ -36,14 +35,6 @@ def track(views: Sequence[View], settings: MapSettings) -> Observations:
     seen = [pool.add(view, settings) for view in views]
     numbers = [np.full(len(key_points), number) for number, (key_points, _) in enumerate(seen)]
     return Observations(*(_joined(part) for part in (numbers, [k for k, _ in seen], [i for _, i in seen])))
-
-
-def best_pairs(left: Indices, right: Indices, scores: NDArray[np.floating]) -> tuple[Indices, Indices]:
-    """Of candidate pairs (M,) those that are the best of their left and of their right index."""
-    order = np.argsort(-scores, kind="stable")
-    left, right = left[order], right[order]
-    best = _first(left) & _first(right)
-    return left[best], right[best]
 
 
 def expected_pairs(pixels: Floats, points: Floats, radius: float, neighbours: int) -> tuple[Indices, Indices]:
@@ -93,13 +84,6 @@ class _Pool:
         similarity = np.einsum("nd,nd->n", means, view.features.descriptors[key_points])
         alike = similarity > settings.merge_similarity
         return best_pairs(key_points[alike], landmarks[alike], similarity[alike])
-
-
-def _first(values: Indices) -> NDArray[np.bool_]:
-    """Marks the first occurrence of each value."""
-    first = np.zeros(len(values), bool)
-    first[np.unique(values, return_index=True)[1]] = True
-    return first
 
 
 def _joined(parts: Sequence[Indices]) -> Indices:
