@@ -16,7 +16,7 @@ from perception_models.tracking.baselines import (
     DetectionCandidates,
     Separate,
 )
-from perception_models.tracking.baselines.kalman import ERROR, PointFilter
+from perception_models.tracking.kalman import ERROR, PointFilter
 
 CAR = np.array([10.0, 4.0, -0.9, 4.2, 1.8, 1.5, 0.3])
 NOTHING = np.zeros((0, 4), np.float32)
@@ -65,8 +65,8 @@ def test_a_given_velocity_is_kept_in_the_world() -> None:
 
 
 def test_the_filter_is_the_least_squares_estimate_where_nothing_accelerates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("perception_models.tracking.baselines.kalman.ACCELERATION", np.zeros(3))
-    monkeypatch.setattr("perception_models.tracking.baselines.kalman.FIRST_SPEED", np.full(3, 1e4))
+    monkeypatch.setattr("perception_models.tracking.kalman.ACCELERATION", np.zeros(3))
+    monkeypatch.setattr("perception_models.tracking.kalman.FIRST_SPEED", np.full(3, 1e4))
     rng = np.random.default_rng(0)
     times = 0.1 * np.arange(12)
     places = np.array([1.0, 2, 3]) + times[:, None] * [4.0, -1, 0.5] + rng.normal(0, 0.1, (12, 3))

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 
 Metrics = dict[str, dict[str, float | str]]
 
-METHODS = ("network", "detector + association", "clusters + Kalman filter", "constant velocity", "stands still")
+METHODS = (
+    "network",
+    "network + detector",
+    "detector + association",
+    "clusters + Kalman filter",
+    "constant velocity",
+    "stands still",
+)
 EGO = ("odometry", "bag", "none")
 TARGETS, LATENCY_SEED = (1, 8), 101  # whose latency is measured, on which simulated drive
 HIDDEN = {  # figure of `run_trials`: head of its column

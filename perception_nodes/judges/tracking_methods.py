@@ -14,7 +14,7 @@ from perception_models.evaluation.one_pass import AnyTracker, LabelledScan, Targ
 from perception_models.geometry import se3
 from perception_models.geometry.boxes import transform_boxes
 from perception_models.registration.odometry import Odometry
-from perception_models.tracking import MultiTracker
+from perception_models.tracking import MultiTracker, TrackState
 from perception_models.tracking.baselines import (
     Association,
     Blind,
@@ -22,6 +22,7 @@ from perception_models.tracking.baselines import (
     DetectionCandidates,
     Separate,
 )
+from perception_models.tracking.second_opinion import SecondOpinion
 from perception_nodes.judges.judgement import Options
 from perception_nodes.judges.tracking import LabelledBag, Task, labelled, load_tracker
 from perception_nodes.scans import Scan, ScanBag
@@ -79,17 +80,39 @@ def _network(options: Options, recording: Recording) -> AnyTracker:
     return load_tracker(options)
 
 
+class Advised(SecondOpinion):
+    """The network, advised by a detector in every scan, as if that took no time."""
+
+    def __init__(self, tracker: MultiTracker, detect: Callable[[Floats], Floats]) -> None:
+        super().__init__(tracker)
+        self._detect = detect
+
+    def track(
+        self, points: Floats, ego_motion: se3.Matrix | None = None, seconds: float = 0.1
+    ) -> dict[str, TrackState]:
+        """The states after the advice."""
+        return super().track(points, ego_motion, seconds) | self.advise(points, self._detect(points))
+
+
+def _advised(options: Options, recording: Recording) -> AnyTracker:
+    return Advised(load_tracker(options), _boxes_by_detector(options))
+
+
 def _clusters(options: Options, recording: Recording) -> AnyTracker:
     find = ClusterCandidates()
     return Separate(lambda _: Association(find, heading_from_motion=True))
 
 
 def _detector(options: Options, recording: Recording) -> AnyTracker:
+    find = DetectionCandidates(_boxes_by_detector(options))
+    return Separate(lambda _: Association(find))
+
+
+def _boxes_by_detector(options: Options) -> Callable[[Floats], Floats]:
     from perception_models.detection import Detector
 
     detector = Detector.load(backend=options.backend, threads=options.threads, score_threshold=LOWEST)
-    find = DetectionCandidates(lambda points: detector.detect(np.asarray(points, np.float32)).boxes)
-    return Separate(lambda _: Association(find))
+    return lambda points: detector.detect(np.asarray(points, np.float32)).boxes
 
 
 def _stands(options: Options, recording: Recording) -> AnyTracker:
@@ -103,6 +126,7 @@ def _coasts(options: Options, recording: Recording) -> AnyTracker:
 
 METHODS: Mapping[str, Callable[[Options, Recording], AnyTracker]] = {
     "network": _network,
+    "network + detector": _advised,
     "detector + association": _detector,
     "clusters + Kalman filter": _clusters,
     "constant velocity": _coasts,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from perception_models.geometry import se3
 from perception_models.geometry.boxes import wrap_angle
-from perception_models.tracking.baselines.kalman import PointFilter
+from perception_models.tracking.kalman import PointFilter
 from perception_models.tracking.state import TrackState
 
 Floats = npt.NDArray[np.floating]
