@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One target between scans: what is remembered of it, where to look for it, when it is lost and found again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from perception_models.geometry import se3
+from perception_models.geometry.boxes import transform_boxes
+from perception_models.tracking.motion_model import MotionModel
+from perception_models.tracking.preprocess import View, remember
+from perception_models.tracking.regions import Columns, Floats, Values, half_extent, moved_box, offset_between
+from perception_models.tracking.settings import TrackingSettings
+from perception_models.tracking.state import TrackState
+
+LOST, FOUND, LEARN = 0.3, 0.6, 0.7  # scores below which it is lost, above which found again, and remembered
+FEWEST = 2  # points of a region in which anything can be seen
+SPACING = 1.0  # of candidates about the place where a lost target is expected, of its own length
+LONGEST = 0.4  # s between two scans that the network was trained to compare, about
+
+
+class Target:
+    """An object that is followed."""
+
+    def __init__(self, columns: Columns, box: Floats, settings: TrackingSettings, seed: int = 0) -> None:
+        self.settings = settings
+        self.motion = MotionModel(box)
+        self.lost = False
+        self._rng = np.random.default_rng(seed)
+        self._last = np.asarray(box, float)  # where it was seen last, in the frame of the last scan
+        self._previous = self._before(columns, box)
+        self._memory = remember(np.zeros((0, 3), np.float32), self._previous, box[3:6], settings, self._rng)
+
+    def predict(self, seconds: float, ego_motion: se3.Matrix | None) -> None:
+        """Go on to the next scan."""
+        self.motion.predict(seconds, ego_motion)
+        if ego_motion is not None:
+            self._last = transform_boxes(self._last[None], se3.inverse(ego_motion))[0]
+
+    def views(self, columns: Columns, count: int) -> list[View]:
+        """Where to look: at the expected place, and where it is lost at up to `count` - 1 more around it."""
+        box = self.motion.expected()
+        places = [np.zeros(4)]
+        if self.lost:
+            step = SPACING * max(1.0, self.motion.uncertainty / float(box[3]))
+            around = [[step, 0], [-step, 0], [0, step * 1.5], [0, -step * 1.5]]
+            places += [np.array([x, y, 0, 0]) for x, y in around]
+        return [self._view(columns, moved_box(box, place)) for place in places[:count]]
+
+    def _view(self, columns: Columns, box: Floats) -> View:
+        size, settings = box[3:6], self.settings
+        reach = float(min(self.motion.uncertainty, 0.8 * np.sqrt(size[0] * size[1]))) if self.lost else 0.0
+        current = columns.crop(box, half_extent(size, settings.margin, settings.margin_z, reach))
+        known = self.motion.is_moving_known
+        motion = offset_between(self._last, box) if known else np.zeros(4)
+        seconds = min(self.motion.unseen, LONGEST)
+        return View(size, current, self._previous, self._memory, box, motion, seconds, reach, known)
+
+    def settle(self, views: list[View], outputs: dict[str, Values], columns: Columns) -> TrackState:
+        """Judge what the network said of the views (rows of the outputs) and take over the best."""
+        scores = [
+            float(score) if len(view.current) >= FEWEST else 0.0
+            for view, score in zip(views, outputs["score"], strict=True)
+        ]
+        best = int(np.argmax(scores))
+        score = scores[best]
+        if score < (FOUND if self.lost else LOST):
+            return self.lose(
+                score, "nothing is seen where it should be" if score < 0.05 else "what is seen may be another"
+            )
+        size = views[best].size
+        box = moved_box(views[best].expected, outputs["offset"][best])
+        error = np.exp(outputs["spread"][best]) * [*size, 1.0]
+        self.motion.correct(box, error)
+        self.lost = False
+        box = self.motion.expected()
+        self._last = self.motion.box.copy()
+        self._previous = self._before(columns, box)
+        if score > LEARN:
+            self._memory = remember(self._memory, self._previous, size, self.settings, self._rng)
+        return TrackState(box, score, False)
+
+    def lose(self, score: float, reason: str) -> TrackState:
+        """The target is not seen: its motion goes on."""
+        self.lost = True
+        return TrackState(self.motion.expected(), score, True, reason)
+
+    def _before(self, columns: Columns, box: Floats) -> Floats:
+        """Points around the box, in its frame."""
+        settings = self.settings
+        return columns.crop(box, half_extent(box[3:6], settings.previous_margin, settings.margin_z))
+
+
+def inside(columns: Columns, box: Floats) -> int:
+    """Number of points in a box (7,)."""
+    return len(columns.crop(box, box[3:6] / 2))
