@@ -17,6 +17,11 @@ Values = npt.NDArray[np.floating]
 SPEED = 3.7  # 1/s: speed that is likely at first, of the root of the area from above
 TURNING = 0.05  # rad, between two scans
 COASTED = 1.5  # s without a measurement, after which a target is taken to stand
+STILL = 0.3  # m/s, of an object that is seen to stand
+SLIP, DRIFT = 0.1, 0.6  # rad and m/s: by how much the heading may differ from the direction of a velocity
+FASTEST_TURN = 1.0  # rad, between both, above which the one says nothing of the other
+SLOW = 1.5  # m/s, below which a velocity has no direction
+CAUTION = 1.0  # times the error that the network expects: errors of neighbouring scans are alike
 FEWEST = 2  # measurements from which on there is a velocity
 
 
@@ -63,15 +68,37 @@ class MotionModel:
         turn = np.eye(3)
         turn[:2, :2] = [[np.cos(box[6]), -np.sin(box[6])], [np.sin(box[6]), np.cos(box[6])]]
         noise = turn @ np.diag(np.maximum(error[:3], 0.02) ** 2) @ turn.T
-        mean, covariance = self._filter.mean, self._filter.covariance
-        gain = covariance[:, :3] @ np.linalg.inv(covariance[:3, :3] + noise)
-        self._filter.mean = mean + gain @ (np.asarray(box[:3], float) - mean[:3])
-        self._filter.covariance = covariance - gain @ covariance[:3]
+        self._weigh(slice(0, 3), np.asarray(box[:3], float), noise * CAUTION**2)
         share = TURNING**2 / (TURNING**2 + float(error[3]) ** 2)
         self.box[:3] = self._filter.mean[:3]
         self.box[6] = wrap_angle(self.box[6] + share * wrap_angle(np.asarray(box[6] - self.box[6])))
         self.measured += 1
         self.unseen = 0.0
+
+    def stand(self) -> None:
+        """Take over that the object is seen to stand."""
+        self._weigh(slice(3, 6), np.zeros(3), np.eye(3) * STILL**2)
+
+    def head_along(self) -> None:
+        """Turn the box towards where it moves, forwards or backwards: wheels and feet do not go sideways.
+
+        The velocity must be that in the world.
+        """
+        speed = float(np.hypot(*self.velocity[:2]))
+        if speed < SLOW or not self.is_moving_known:
+            return
+        away = np.arctan2(self.velocity[1], self.velocity[0]) - self.box[6]
+        away = (away + np.pi / 2) % np.pi - np.pi / 2
+        if abs(away) < FASTEST_TURN:
+            share = TURNING**2 / (TURNING**2 + (SLIP + DRIFT / speed) ** 2)
+            self.box[6] = wrap_angle(np.asarray(self.box[6] + share * away))
+
+    def _weigh(self, rows: slice, measured: Values, noise: Values) -> None:
+        """Correct the filter by a measurement of some of its states."""
+        mean, covariance = self._filter.mean, self._filter.covariance
+        gain = covariance[:, rows] @ np.linalg.inv(covariance[rows, rows] + noise)
+        self._filter.mean = mean + gain @ (measured - mean[rows])
+        self._filter.covariance = covariance - gain @ covariance[rows]
 
     def expected(self) -> Floats:
         """The box (7,)."""

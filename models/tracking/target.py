@@ -14,6 +14,7 @@ from perception_models.tracking.settings import TrackingSettings
 from perception_models.tracking.state import TrackState
 
 LOST, FOUND, LEARN = 0.3, 0.6, 0.7  # scores below which it is lost, above which found again, and remembered
+STANDS = -1.5  # logit of the motion state
 FEWEST = 2  # points of a region in which anything can be seen
 SPACING = 1.0  # of candidates about the place where a lost target is expected, of its own length
 LONGEST = 0.4  # s between two scans that the network was trained to compare, about
@@ -26,6 +27,7 @@ class Target:
         self.settings = settings
         self.motion = MotionModel(box)
         self.lost = False
+        self._is_world = False  # whether the sensor's own motion is known
         self._rng = np.random.default_rng(seed)
         self._last = np.asarray(box, float)  # where it was seen last, in the frame of the last scan
         self._previous = self._before(columns, box)
@@ -34,6 +36,7 @@ class Target:
     def predict(self, seconds: float, ego_motion: se3.Matrix | None) -> None:
         """Go on to the next scan."""
         self.motion.predict(seconds, ego_motion)
+        self._is_world = ego_motion is not None
         if ego_motion is not None:
             self._last = transform_boxes(self._last[None], se3.inverse(ego_motion))[0]
 
@@ -72,6 +75,10 @@ class Target:
         box = moved_box(views[best].expected, outputs["offset"][best])
         error = np.exp(outputs["spread"][best]) * [*size, 1.0]
         self.motion.correct(box, error)
+        if self._is_world:
+            if outputs["state"][best] < STANDS:
+                self.motion.stand()
+            self.motion.head_along()
         self.lost = False
         box = self.motion.expected()
         self._last = self.motion.box.copy()
