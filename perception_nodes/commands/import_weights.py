@@ -9,7 +9,7 @@ import argparse
 import importlib
 from pathlib import Path
 
-TASKS = ("detection", "registration", "relocalization")
+TASKS = ("detection", "registration", "relocalization", "tracking")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads published checkpoint files of single-object trackers: names are matched, weights are never altered.
+
+They become models that run here as networks, with the inputs of `m2track` and `p2b`; MultiTracker does not run them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from perception_models.checkpoint_files import describe_mismatch, fitting, read_state
+from perception_models.onnx_export import Tensors, export_checked
+from perception_models.runtime import BadWeights
+from perception_models.runtime.describe import describe_model
+from perception_models.tracking import m2track, p2b
+
+CAPACITY = 8
+PUBLISHED: dict[str, type[nn.Module]] = {"m2track": m2track.M2Track, "p2b": p2b.P2B}
+NAMES = {"m2track": (m2track.INPUTS, m2track.OUTPUTS), "p2b": (p2b.INPUTS, p2b.OUTPUTS)}
+
+
+def import_checkpoint(file: Path, name: str) -> nn.Module:
+    """The tracker `name` (a key of PUBLISHED) with the weights of a checkpoint file, in evaluation mode.
+
+    Raises BadWeights when the file is no checkpoint, or when keys or shapes do not fit; ValueError for an unknown name.
+    """
+    if name not in PUBLISHED:
+        raise ValueError(f"unknown tracker {name!r}; there are {', '.join(PUBLISHED)}")
+    return _filled(name, read_state(file), file)
+
+
+def import_weights(file: Path, out_dir: Path) -> Path:
+    """Recognise, load and export a checkpoint file -> the folder out_dir/<name> with model.onnx and model.yaml.
+
+    Raises BadWeights as `import_checkpoint`.
+    """
+    state = read_state(file)
+    name = recognise(state)
+    return export_published(_filled(name, state, file), name, out_dir / name)
+
+
+def recognise(state: Mapping[str, Tensor]) -> str:
+    """The tracker whose names and shapes the most entries fit."""
+    fits = {name: fitting(_empty_state(name), state) for name in PUBLISHED}
+    best = max(fits, key=lambda name: fits[name])
+    if fits[best] == 0:
+        raise BadWeights(f"these weights belong to none of the trackers {', '.join(PUBLISHED)}")
+    return best
+
+
+def export_published(network: nn.Module, name: str, folder: Path) -> Path:
+    """Write model.onnx and model.yaml -> the folder. Raises ValueError where ONNX Runtime and torch differ."""
+    folder.mkdir(parents=True, exist_ok=True)
+    inputs, outputs = NAMES[name]
+    symbolic = {tensor: {0: "targets"} for tensor in (*inputs, *outputs)}
+    difference = export_checked(network, inputs, outputs, example(name), symbolic, folder / "model.onnx")
+    figures = {"torch_to_onnx_difference": difference}
+    describe_model(
+        folder, "tracking", name, capacity={"targets": CAPACITY}, settings={"official": name}, figures=figures
+    )
+    return folder
+
+
+def example(name: str) -> Tensors:
+    """Random points of two targets, as the tracker takes them."""
+    rng = np.random.default_rng(0)
+    if name == "m2track":
+        return {"points": rng.normal(0, 1, (2, m2track.CHANNELS, 2 * m2track.POINTS)).astype(np.float32)}
+    sizes = {"template": p2b.TEMPLATE, "search": p2b.SEARCH}
+    return {key: rng.normal(0, 1, (2, count, 3)).astype(np.float32) for key, count in sizes.items()}
+
+
+def _filled(name: str, state: Mapping[str, Tensor], file: Path) -> nn.Module:
+    network = PUBLISHED[name]()
+    problems = describe_mismatch(network.state_dict(), state)
+    if problems:
+        raise BadWeights(f"{file} does not fit {name}: {problems}")
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def _empty_state(name: str) -> Mapping[str, Tensor]:
+    with torch.device("meta"):
+        return cast(Mapping[str, Tensor], PUBLISHED[name]().state_dict())
