@@ -104,7 +104,7 @@ def _around(glimpse: Glimpse) -> Around:
 
 
 def _mirrored(box: Floats, sign: float) -> Floats:
-    """A box (7,) mirrored about the line from the sensor through it, where sign is -1: it is seen from the other side."""
+    """A box (7,) mirrored, where sign is -1, about the line from the sensor through it."""
     if sign > 0:
         return box
     towards = np.arctan2(-box[1], -box[0])

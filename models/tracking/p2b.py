@@ -83,9 +83,9 @@ class Backbone(nn.Module):
         pairs = zip(RADII, widths, strict=True)
         self.SA_modules = nn.ModuleList(SetAbstraction(radius, GROUP, *w) for radius, w in pairs)
 
-    def forward(self, xyz: Tensor) -> tuple[Tensor, Tensor]:
-        """Points (B, N, 3) -> (B, N / 8, 3) and features (B, 256, N / 8)."""
-        features, count = None, xyz.shape[1]
+    def forward(self, xyz: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Points (B, count, 3) -> (B, count / 8, 3) and features (B, 256, count / 8)."""
+        features = None
         for module in self.SA_modules:
             count //= 2
             xyz, features = module(xyz, features, count)
@@ -145,7 +145,7 @@ class P2B(nn.Module):
 
     def forward(self, template: Tensor, search: Tensor) -> tuple[Tensor, Tensor]:
         """template (B, 512, 3), search (B, 1024, 3), both in random order -> `OUTPUTS`."""
-        known, there = self.backbone(template), self.backbone(search)
+        known, there = self.backbone(template, TEMPLATE), self.backbone(search, SEARCH)
         augmented = self.xcorr(known[0], self.conv_final(known[1]), self.conv_final(there[1]))
         proposals: tuple[Tensor, Tensor] = self.rpn(there[0], augmented)
         return proposals

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trackers that nodes, evaluation and tests call: a box in one scan in, the box in every later scan out. No torch."""
+"""The trackers that nodes, evaluation and tests call: a box in one scan in, that in every later scan out. No torch."""
 
 from __future__ import annotations
 

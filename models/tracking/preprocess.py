@@ -88,7 +88,7 @@ def _interleaved(settings: TrackingSettings) -> npt.NDArray[np.intp]:
 
 
 def context(view: View) -> Floats:
-    """Facts (CONTEXT,): size, where the sensor is, the expected motion, time, freedom, and how many points there are."""
+    """Facts (CONTEXT,): size, where the sensor is, the expected motion, time, freedom, number of points."""
     length, width, height = np.maximum(view.size, 1e-2)
     x, y, yaw = view.expected[0], view.expected[1], view.expected[6]
     towards = np.arctan2(-y, -x) - yaw

@@ -13,7 +13,7 @@ from perception_models.tracking.regions import Columns, Floats, Values, half_ext
 from perception_models.tracking.settings import TrackingSettings
 from perception_models.tracking.state import TrackState
 
-LOST, FOUND, LEARN = 0.3, 0.6, 0.7  # scores below which it is lost, above which found again, and remembered
+LOST, FOUND, LEARN = 0.7, 0.85, 0.9  # scores below which it is lost, above which found again, and remembered
 STANDS = -1.5  # logit of the motion state
 FEWEST = 2  # points of a region in which anything can be seen
 SPACING = 1.0  # of candidates about the place where a lost target is expected, of its own length

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects of simulated drives, each with the points around it scan by scan: files of a pool that training draws from."""
+"""Objects of simulated drives, each with the points around it by scan: files of a pool that training draws from."""
 
 from __future__ import annotations
 

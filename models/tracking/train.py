@@ -52,7 +52,11 @@ class Recipe:
     @property
     def labels(self) -> tuple[int, ...]:
         """Indices of the categories. Raises ValueError for a name that is no class."""
-        return tuple(CLASSES.index(name) for name in self.categories.split(","))
+        names = self.categories.split(",")
+        unknown = [name for name in names if name not in CLASSES]
+        if unknown:
+            raise ValueError(f"unknown categories {', '.join(unknown)}; choose among {', '.join(CLASSES)}")
+        return tuple(CLASSES.index(name) for name in names)
 
 
 class Trainer:
