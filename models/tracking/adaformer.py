@@ -2,8 +2,8 @@
 """AdaFormer: attention in groups of points that each query deforms to the size of what it sees.
 
 Nie et al., "Towards Category Unification of 3D Single Object Tracking on Point Clouds", ICLR 2024, section 3.2: *group
-regression* moves and stretches the group of each query; *vector attention* weighs its points channel by channel. Which points are nearest cannot be differentiated, so a Gaussian of the deformed distance is part of the
-weights: what the group regression learns from.
+regression* moves and stretches the group of each query; *vector attention* weighs its points channel by channel. Which points are nearest cannot be differentiated, so a Gaussian of the
+deformed distance is part of the weights: what the group regression learns from.
 """
 
 from __future__ import annotations
