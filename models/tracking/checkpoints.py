@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -60,11 +61,23 @@ def export_published(network: nn.Module, name: str, folder: Path) -> Path:
     inputs, outputs = NAMES[name]
     symbolic = {tensor: {0: "targets"} for tensor in (*inputs, *outputs)}
     difference = export_checked(network, inputs, outputs, example(name), symbolic, folder / "model.onnx")
+    _fix_shapes(network, name, folder / "model.onnx")
     figures = {"torch_to_onnx_difference": difference}
     describe_model(
         folder, "tracking", name, capacity={"targets": CAPACITY}, settings={"official": name}, figures=figures
     )
     return folder
+
+
+def _fix_shapes(network: nn.Module, name: str, path: Path) -> None:
+    """Write the lengths of the outputs' axes that the exporter could not tell: all but the first are fixed."""
+    with torch.inference_mode():
+        outputs = network(*(torch.from_numpy(array) for array in example(name).values()))
+    model = onnx.load(path)
+    for value, output in zip(model.graph.output, outputs, strict=True):
+        for axis, length in zip(value.type.tensor_type.shape.dim[1:], output.shape[1:], strict=True):
+            axis.dim_value = length
+    onnx.save(model, path)
 
 
 def example(name: str) -> Tensors:

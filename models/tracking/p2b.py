@@ -130,8 +130,7 @@ class Proposals(nn.Module):
             places, torch.cat([torch.sigmoid(logits), votes[:, 3:]], 1), PROPOSALS
         )
         told = self.FC_proposal(clusters).transpose(1, 2)
-        boxes = torch.cat([told[..., :3] + centres, told[..., 3:]], dim=-1)
-        return boxes.reshape(-1, PROPOSALS, 5), logits.reshape(-1, SEARCH // 8)
+        return torch.cat([told[..., :3] + centres, told[..., 3:]], dim=-1), logits[:, 0]
 
 
 class P2B(nn.Module):

@@ -14,6 +14,8 @@ from perception_models.tracking.settings import TrackingSettings
 from perception_models.tracking.state import TrackState
 
 LOST, FOUND, LEARN = 0.7, 0.85, 0.9  # scores below which it is lost, above which found again, and remembered
+NEAR, STRAY = 0.5, 0.25  # a lost target is found within so many widths, and that share of the way it went unseen
+WIDELY = 1.5  # s unseen, after which a lost target is looked for around the expected place too
 STANDS = -1.5  # logit of the motion state
 FEWEST = 2  # points of a region in which anything can be seen
 SPACING = 1.0  # of candidates about the place where a lost target is expected, of its own length
@@ -44,7 +46,7 @@ class Target:
         """Where to look: at the expected place, and where it is lost at up to `count` - 1 more around it."""
         box = self.motion.expected()
         places = [np.zeros(4)]
-        if self.lost:
+        if self.lost and self.motion.unseen > WIDELY:
             step = SPACING * max(1.0, self.motion.uncertainty / float(box[3]))
             around = [[step, 0], [-step, 0], [0, step * 1.5], [0, -step * 1.5]]
             places += [np.array([x, y, 0, 0]) for x, y in around]
@@ -65,6 +67,9 @@ class Target:
             float(score) if len(view.current) >= FEWEST else 0.0
             for view, score in zip(views, outputs["score"], strict=True)
         ]
+        boxes = [moved_box(view.expected, offset) for view, offset in zip(views, outputs["offset"], strict=True)]
+        if self.lost:
+            scores = [score if self._is_near(box) else 0.0 for score, box in zip(scores, boxes, strict=True)]
         best = int(np.argmax(scores))
         score = scores[best]
         if score < (FOUND if self.lost else LOST):
@@ -72,9 +77,8 @@ class Target:
                 score, "nothing is seen where it should be" if score < 0.05 else "what is seen may be another"
             )
         size = views[best].size
-        box = moved_box(views[best].expected, outputs["offset"][best])
         error = np.exp(outputs["spread"][best]) * [*size, 1.0]
-        self.motion.correct(box, error)
+        self.motion.correct(boxes[best], error)
         if self._is_world:
             if outputs["state"][best] < STANDS:
                 self.motion.stand()
@@ -86,6 +90,12 @@ class Target:
         if score > LEARN:
             self._memory = remember(self._memory, self._previous, size, self.settings, self._rng)
         return TrackState(box, score, False)
+
+    def _is_near(self, box: Floats) -> bool:
+        """Whether the target can have come to a box: what looks like it stands beside it more often than not."""
+        unseen, speed = self.motion.unseen, float(np.hypot(*self.motion.velocity[:2]))
+        reach = NEAR * float(box[4]) + STRAY * speed * unseen + max(unseen - WIDELY, 0.0)
+        return bool(np.hypot(*(box[:2] - self.motion.box[:2])) < reach)
 
     def lose(self, score: float, reason: str) -> TrackState:
         """The target is not seen: its motion goes on."""
