@@ -36,6 +36,8 @@ def doubt(evidence: Evidence, settings: RegistrationSettings) -> str:
     if evidence.overlap - evidence.violation < settings.least_overlap:
         contradicted = f"{evidence.violation:.2f} of it contradicted"
         return f"overlap {evidence.overlap:.2f}, {contradicted}, expected {settings.least_overlap}"
+    if evidence.violation > settings.most_violation:
+        return f"{evidence.violation:.3f} of the points stand in free space, expected {settings.most_violation} at most"
     if evidence.support < settings.least_support:
         return f"{evidence.support:.1f} correspondences agree, expected {settings.least_support}"
     if weakest_direction(refined) < settings.least_constraint:
