@@ -66,8 +66,11 @@ class SwitchableRelocalizer:
 def load_relocalizer(map_file: str, method: str, threads: int) -> AnyRelocalizer:
     """The relocalizer of a map; 0 threads let the engine choose.
 
-    Raises ValueError where no file is named, BadMap where it cannot be read.
+    Raises ValueError where no file is named or the map has no scale, BadMap where it cannot be read.
     """
     if not map_file:
         raise ValueError("map_file is empty: build a map with `perception map build` and name its file")
-    return Relocalizer(SceneMap.load(Path(map_file)), method, threads or None)
+    scene_map = SceneMap.load(Path(map_file))
+    if not scene_map.is_metric:
+        raise ValueError(f"{map_file} is not in metres: it was built without poses and depth; build it with either")
+    return Relocalizer(scene_map, method, threads or None)

@@ -34,15 +34,17 @@ def run(arguments: argparse.Namespace) -> int:
     from perception_nodes.seven_scenes import read_rgb
 
     matrix = camera_of(arguments.image, arguments.camera)
-    relocalizer = Relocalizer(SceneMap.load(arguments.map), arguments.method, arguments.threads)
+    scene_map = SceneMap.load(arguments.map)
+    relocalizer = Relocalizer(scene_map, arguments.method, arguments.threads)
     fix = relocalizer.localize(read_rgb(arguments.image), matrix)
     relocalizer.close()
     if not fix.valid:
         raise RuntimeError(f"{arguments.image} was not found in {arguments.map}: {fix.reason}")
     deviation = np.sqrt(np.diag(fix.covariance))
     print(np.array2string(fix.pose, precision=6, suppress_small=True))
-    centimetres, degrees = 100 * np.linalg.norm(deviation[:3]), np.degrees(np.linalg.norm(deviation[3:]))
-    print(f"{fix.inliers} inliers; standard deviation {centimetres:.2f} cm, {degrees:.3f} deg")
+    hundredths, degrees = 100 * np.linalg.norm(deviation[:3]), np.degrees(np.linalg.norm(deviation[3:]))
+    unit = "cm" if scene_map.is_metric else "hundredths of the map's unit, which is not the metre"
+    print(f"{fix.inliers} inliers; standard deviation {hundredths:.2f} {unit}, {degrees:.3f} deg")
     return 0
 
 

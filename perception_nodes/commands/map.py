@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build the map in which `perception localize` and relocalization_node find a camera.
 
-SRC is a bag with /camera/image, /camera/depth, /camera/camera_info and poses (truth or /tf), a folder in the layout of
-7-Scenes, or a folder with images/, depth/, K.txt and poses.txt. OUT is one file.
+SRC is a bag with /camera/image, /camera/camera_info, /camera/depth and poses (truth or /tf), a folder in the layout of
+7-Scenes, or a folder with images/, K.txt, depth/ and poses.txt. OUT is one file. Without depth, key points are
+triangulated; without poses, they are reconstructed (both by pycolmap). Without either the map has no scale.
 
 example: perception map build out/room.mcap out/room.map
 """
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("action", choices=["build"], help="what to do")
-    parser.add_argument("source", type=Path, metavar="SRC", help="bag or folder of images with poses and depth")
+    parser.add_argument("source", type=Path, metavar="SRC", help="bag or folder of images")
     parser.add_argument("out", type=Path, metavar="OUT", help="the file to write")
     parser.add_argument(
         "--features", default="xfeat", help="xfeat, or rootsift, which needs no weights (default: %(default)s)"
@@ -34,18 +35,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--network", type=float, nargs="?", const=5.0, metavar="MINUTES",
         help="also train the scene's network, so long at most (default: %(const)s; needs torch)",
     )  # fmt: skip
+    parser.add_argument("--lines", action="store_true", help="also map line segments, which takes more time")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th image (default: all)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Build, write, and say how good it is."""
     from perception_models.relocalization import SceneMap
+    from perception_models.relocalization.settings import MapSettings
 
     if arguments.every < 1:
         raise ValueError(f"--every {arguments.every}: take every 1st, 2nd, 3rd ... image")
     start = time.monotonic()
     with open_source(arguments.source, arguments.every) as frames:
-        scene_map = SceneMap.build(frames, features=arguments.features)
+        scene_map = SceneMap.build(frames, arguments.features, MapSettings(lines=arguments.lines))
     if arguments.network is not None:
         scene_map = replace(scene_map, network=train_network(arguments))
     scene_map.save(arguments.out)
@@ -98,9 +101,19 @@ def open_all(source: Path) -> "Iterator[tuple[int, Iterable[RgbdFrame]]]":
 
 def summary(scene_map: "SceneMap", path: Path, seconds: float) -> Sequence[str]:
     """What a map holds and how well views that were left out of it were found."""
-    facts = [f"{len(scene_map.landmarks)} landmarks", f"{path.stat().st_size / 1e6:.2f} MB", f"{seconds:.0f} s"]
+    landmarks = scene_map.landmarks
+    facts = [
+        f"{len(landmarks)} landmarks from {len(landmarks.poses)} images",
+        f"{path.stat().st_size / 1e6:.2f} MB",
+        f"{seconds:.0f} s",
+    ]
+    if scene_map.has_lines:
+        facts.insert(1, f"{len(landmarks.lines)} lines")
+    if not scene_map.is_metric:
+        facts.append("lengths in a unit of its own, as neither poses nor depth told how long a metre is")
     figures = scene_map.figures
     if "median_cm" in figures:
-        error = f"{figures['median_cm']:.1f} cm / {figures['median_deg']:.2f} deg"
+        unit = "cm" if scene_map.is_metric else "hundredths of that unit"
+        error = f"{figures['median_cm']:.1f} {unit} / {figures['median_deg']:.2f} deg"
         facts.append(f"{figures['valid']:.0%} of {figures['queries']:.0f} left-out views found, median {error}")
     return facts
