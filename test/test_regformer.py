@@ -172,7 +172,11 @@ def test_the_first_point_of_a_block_stands_for_it() -> None:
     grid = patch_grid()
     rows = first_rows(grid, (2, 4))
     for index, row in enumerate(rows.tolist()):
-        block = [8 * r + c for r in range(index // 2 * 2, index // 2 * 2 + 2) for c in range(index % 2 * 4, index % 2 * 4 + 4)]
+        block = [
+            8 * r + c
+            for r in range(index // 2 * 2, index // 2 * 2 + 2)
+            for c in range(index % 2 * 4, index % 2 * 4 + 4)
+        ]
         assert row == next((cell for cell in block if grid.mask[cell]), block[0])
     np.testing.assert_array_equal(merged_rows(grid, (1, 2))[-1], [30, 31, 30, 31])
     np.testing.assert_array_equal(merged_rows(grid, (2, 2))[0], [0, 1, 8, 9])

@@ -49,8 +49,12 @@ def test_wheel_holds_the_weights(wheel: set[str]) -> None:
 
 def test_wheel_holds_what_launch_looks_for(wheel: set[str]) -> None:
     shared = {name.partition(".data/data/")[2] for name in wheel}
-    expected = {f"share/perception_nodes/{path.relative_to(ROOT)}"
-                for folder in ("launch", "config", "rviz") for path in (ROOT / folder).iterdir() if path.is_file()}
+    expected = {
+        f"share/perception_nodes/{path.relative_to(ROOT)}"
+        for folder in ("launch", "config", "rviz")
+        for path in (ROOT / folder).iterdir()
+        if path.is_file()
+    }
     assert expected - shared == set()
     assert "share/ament_index/resource_index/packages/perception_nodes" in shared
 

@@ -41,9 +41,7 @@ def simulate_drive(
     return _drive(np.random.default_rng(seed), seconds, sensor, motion_distortion, people)
 
 
-def _drive(
-    rng: Rng, seconds: float, sensor: str, motion_distortion: bool, people: float
-) -> Iterator[LidarFrame]:
+def _drive(rng: Rng, seconds: float, sensor: str, motion_distortion: bool, people: float) -> Iterator[LidarFrame]:
     cruise = random_cruise(rng, (4.0, 11.0))
     reach = cruise(seconds + 1.0)
     street = random_street(rng, -_AHEAD, reach + _AHEAD, STYLES[rng.integers(3)], bends=(45.0, 0.4))

@@ -2,8 +2,9 @@
 """AdaFormer: attention in groups of points that each query deforms to the size of what it sees.
 
 Nie et al., "Towards Category Unification of 3D Single Object Tracking on Point Clouds", ICLR 2024, section 3.2: *group
-regression* moves and stretches the group of each query; *vector attention* weighs its points channel by channel. Which points are nearest cannot be differentiated, so a Gaussian of the
-deformed distance is part of the weights: what the group regression learns from.
+regression* moves and stretches the group of each query; *vector attention* weighs its points channel by channel. Which
+points are nearest cannot be differentiated, so a Gaussian of the deformed distance is part of the weights: what the
+group regression learns from.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class AdaFormerBlock(nn.Module):
 
     def _regress_groups(self, xyz: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Centres (B, Q, 3) and scales (B, Q, 3) of the queries' groups."""
-        shift, stretch = torch.tanh(self.group(features)).split(3, dim=-1)
+        shift, stretch = torch.tanh(self.group(features)).chunk(2, dim=-1)
         return xyz + SHIFT * shift, RADIUS * torch.exp(STRETCH * stretch)
 
     def _nearest(self, centre: Tensor, scale: Tensor, points: Points) -> Tensor:

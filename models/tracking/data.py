@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from perception_models.tracking.disturb import Around, beside, disturbed, legs, occluded
 from perception_models.tracking.preprocess import Channel, View, prepare, remember
-from perception_models.tracking.regions import Floats, half_extent, into_box, moved_box, offset_between
+from perception_models.tracking.regions import Floats, Values, half_extent, into_box, moved_box, offset_between
 from perception_models.tracking.settings import TrackingSettings
 from perception_models.tracking.tracklets import OWN, Glimpse, Tracklet, load
 
@@ -48,7 +48,7 @@ def make_sample(tracklet: Tracklet, others: Sequence[Tracklet], rng: Rng, settin
     reach = float(rng.uniform(0, 0.8) * unit) if rng.random() < 0.15 else 0.0
     here, there = _around(first), _around(second)
     if rng.random() < 0.3:
-        here, there = beside(here, there, others[rng.integers(len(others))], size, rng)
+        here, there = beside(here, there, others[int(rng.integers(len(others)))], size, rng)
     there = occluded(there, second.box, rng)
     here, there = legs(here, tracklet.label, size, rng), legs(there, tracklet.label, size, rng)
     own = int((there.owner == OWN).sum())
@@ -82,7 +82,14 @@ def make_sample(tracklet: Tracklet, others: Sequence[Tracklet], rng: Rng, settin
     }
     tensors = prepare([view], settings, rng)
     tensors = {name: value[0] for name, value in tensors.items()}
-    truth |= _foreground(tensors, truth, current[inside] * mirror, there.owner[inside] == OWN, settings)
+    truth |= _foreground(
+        tensors,
+        size,
+        offset_between(previous, _centred(size)) * flip,
+        current[inside] * mirror,
+        there.owner[inside] == OWN,
+        settings,
+    )
     return Sample(tensors, truth)
 
 
@@ -113,7 +120,7 @@ def _mirrored(box: Floats, sign: float) -> Floats:
     return mirrored
 
 
-def _expectation(first: Glimpse, second: Glimpse, before: Floats, gap: int, rng: Rng) -> tuple[Floats, Floats, bool]:
+def _expectation(first: Glimpse, second: Glimpse, before: Floats, gap: int, rng: Rng) -> tuple[Values, Values, bool]:
     """Error (4,) of where the object is expected in the second scan, the motion (4,) that was expected, and whether it
     came from a velocity."""
     size, kind = first.box[3:6], rng.random()
@@ -130,7 +137,7 @@ def _expectation(first: Glimpse, second: Glimpse, before: Floats, gap: int, rng:
     return before + wrong, true + wrong, True
 
 
-def _minus(before: Floats, step: Floats, size: Floats) -> Floats:
+def _minus(before: Floats, step: Values, size: Floats) -> Values:
     """Error (4,), seen from where the object went, of a box with the error `before` that did not go with it."""
     went = moved_box(np.array([0, 0, 0, *size, 0]), step)
     stayed = moved_box(np.array([0, 0, 0, *size, 0]), before)
@@ -156,7 +163,8 @@ def _memory(tracklet: Tracklet, last: int, before: Floats, rng: Rng, settings: T
 
 def _foreground(
     tensors: dict[str, npt.NDArray[np.generic]],
-    truth: dict[str, npt.NDArray[np.generic]],
+    size: Floats,
+    previous: Values,
     points: Floats,
     own: npt.NDArray[np.bool_],
     settings: TrackingSettings,
@@ -164,11 +172,10 @@ def _foreground(
     """Which of the first-stage queries are the object's: by owner in this scan, by the true box in the template."""
     half = settings.queries[0]
     current = tensors["current"][:half]
-    wanted = {tuple(row) for row in (points[own] / truth["size"]).astype(np.float32).tolist()}
+    wanted = {tuple(row) for row in (points[own] / size).astype(np.float32).tolist()}
     now = np.array([tuple(row) in wanted for row in current[:, :3].tolist()])
     template = tensors["template"][: half // 2]
-    size = np.asarray(truth["size"])
-    box = moved_box(_centred(size), truth["previous"])
+    box = moved_box(_centred(size), previous)
     then = (np.abs(into_box(template[:, :3] * size, box)) <= size * 0.52).all(axis=1)
     valid = np.concatenate([current[:, Channel.VALID], template[:, Channel.VALID]]).astype(np.float32)
     return {"foreground": np.concatenate([now, then]).astype(np.float32) * valid, "valid": valid}
@@ -218,7 +225,7 @@ def batches(
 ) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
     """Endless batches made by `workers` processes (0: in this one)."""
     yield from DataLoader(
-        SampleStream(pool, seed, settings, labels),  # type: ignore[arg-type]
+        SampleStream(pool, seed, settings, labels),
         batch_size=size,
         num_workers=workers,
         collate_fn=collate,

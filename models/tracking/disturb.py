@@ -33,7 +33,8 @@ def disturbed(size: Floats, rng: Rng) -> Floats:
     unit = float(np.sqrt(size[0] * size[1]))
     offset = rng.normal(0, 1, 4) * [0.05 * unit, 0.05 * unit, 0.03 * size[2], 0.04] * (4.0 if large else 1.0)
     offset[:3] /= size
-    return np.clip(offset, -0.6, 0.6).astype(np.float32)
+    clipped: Floats = np.clip(offset, -0.6, 0.6).astype(np.float32)
+    return clipped
 
 
 def occluded(around: Around, box: Floats, rng: Rng) -> Around:

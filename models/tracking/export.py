@@ -87,7 +87,7 @@ def calibrated(network: TrackingNetwork, pool: Path, count: int = 3000) -> tuple
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimiser.step(closure)  # type: ignore[arg-type]
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
     scale, shift = (round(float(value), 3) for value in line.detach())
     errors = [_calibration_error(torch.sigmoid(z), hit) for z in (logit, scale * logit + shift)]
     network.settings = replace(network.settings, score_scale=scale, score_shift=shift)

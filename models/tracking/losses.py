@@ -41,7 +41,8 @@ def tracking_loss(outputs: TrackerOutputs, truth: dict[str, Tensor]) -> tuple[Te
 def right(offset: Tensor, truth: dict[str, Tensor]) -> Tensor:
     """1 where the object is seen and the centre of the box at an offset is within half its width of the truth (B,)."""
     apart = (offset[:, :3] - truth["offset"][:, :3]) * truth["size"]
-    return (apart.norm(dim=-1) < truth["size"][:, 1] / 2).float() * truth["seen"]
+    near: Tensor = (apart.norm(dim=-1) < truth["size"][:, 1] / 2).float()
+    return near * truth["seen"]
 
 
 def _distance(error: Tensor) -> Tensor:
