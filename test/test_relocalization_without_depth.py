@@ -54,7 +54,7 @@ def found_in(scene_map: SceneMap, views: list[View]) -> list[Matrix]:
 
 
 def similarity(found: Matrix, truth: Matrix) -> tuple[float, Matrix]:
-    """Scale and rigid transform (4, 4) that take poses (N, 4, 4) to the true ones: rotation first, then least squares."""
+    """Scale and rigid transform (4, 4) that take poses (N, 4, 4) to the true ones: rotation, then least squares."""
     rotation = se3.nearest_rotation(np.einsum("nij,nkj->ik", truth[:, :3, :3], found[:, :3, :3]))
     here, there = found[:, :3, 3] @ rotation.T, truth[:, :3, 3]
     spread = here - here.mean(0)

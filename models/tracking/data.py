@@ -174,7 +174,7 @@ def _foreground(
     current = tensors["current"][:half]
     wanted = {tuple(row) for row in (points[own] / size).astype(np.float32).tolist()}
     now = np.array([tuple(row) in wanted for row in current[:, :3].tolist()])
-    template = tensors["template"][: half // 2]
+    template = np.asarray(tensors["template"][: half // 2], np.float32)
     box = moved_box(_centred(size), previous)
     then = (np.abs(into_box(template[:, :3] * size, box)) <= size * 0.52).all(axis=1)
     valid = np.concatenate([current[:, Channel.VALID], template[:, Channel.VALID]]).astype(np.float32)

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from perception_models.evaluation.latency import LatencyLog
 from perception_models.evaluation.relocalization import pose_errors, summarize
@@ -80,7 +79,7 @@ def _judgement(
     if not truth:
         raise ValueError("the bag tells of no image where it was taken; there is nothing to judge")
     errors = pose_errors(found, truth)
-    valid: NDArray[np.bool_] = np.isfinite(errors).all(axis=1)
+    valid = np.asarray(np.isfinite(errors).all(axis=1))
     figures = {"images": float(len(truth)), **_finite(summarize(errors, valid)), **latencies}
     rows = [[name.replace("_", " "), as_cell(value)] for name, value in figures.items() if "latency" not in name]
     lines = {"reference": np.array(truth)[:, :3, 3], "found": np.array(found)[:, :3, 3]}
