@@ -176,7 +176,8 @@ def _foreground(
     now = np.array([tuple(row) in wanted for row in current[:, :3].tolist()])
     template = np.asarray(tensors["template"][: half // 2], np.float32)
     box = moved_box(_centred(size), previous)
-    then = (np.abs(into_box(template[:, :3] * size, box)) <= size * 0.52).all(axis=1)
+    places = np.asarray(template[:, :3], np.float32) * size
+    then = (np.abs(into_box(places, box)) <= size * 0.52).all(axis=1)
     valid = np.concatenate([current[:, Channel.VALID], template[:, Channel.VALID]]).astype(np.float32)
     return {"foreground": np.concatenate([now, then]).astype(np.float32) * valid, "valid": valid}
 
