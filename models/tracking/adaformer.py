@@ -60,12 +60,12 @@ class AdaFormerBlock(nn.Module):
         self.neighbours = neighbours
         self.norm = nn.LayerNorm(given)
         self.group = mlp(given, 32, 6)
-        self.query, self.key, self.value = nn.Linear(given, WIDTH), nn.Linear(given, WIDTH), nn.Linear(given, channels)
-        self.place, self.place_weight, self.place_value = (
-            nn.Linear(3, WIDTH),
-            nn.Linear(WIDTH, WIDTH),
-            nn.Linear(WIDTH, channels),
-        )
+        # Differences and sums have one bias each: more would be passes over every point of every group.
+        self.query, self.value = nn.Linear(given, WIDTH), nn.Linear(given, channels)
+        self.key = nn.Linear(given, WIDTH, bias=False)
+        self.place = nn.Linear(3, WIDTH)
+        self.place_weight = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.place_value = nn.Linear(WIDTH, channels, bias=False)
         self.weigh = nn.Linear(WIDTH, channels)
         self.keep = nn.Linear(given, channels)
         self.norm_mixed = nn.LayerNorm(channels)
