@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from perception_models.runtime import BadWeights, load_engine
+from perception_models.tracking import MultiTracker
 from perception_models.tracking.checkpoints import PUBLISHED, example, import_checkpoint, import_weights
 from perception_models.tracking.m2track import M2Track
 
@@ -43,6 +44,8 @@ def test_an_imported_checkpoint_runs_as_torch_does(name: str, tmp_path: Path) ->
     network = PUBLISHED[name]().eval()
     torch.save({"state_dict": network.state_dict()}, tmp_path / "last.ckpt")
     folder = import_weights(tmp_path / "last.ckpt", tmp_path)
+    with pytest.raises(ValueError, match="runs as a network only"):
+        MultiTracker.load(str(folder))
     assert folder.name == name
     inputs = example(name)
     with torch.inference_mode():

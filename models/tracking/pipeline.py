@@ -36,11 +36,18 @@ class MultiTracker:
 
     @staticmethod
     def load(variant: str = "compact", backend: str = "auto", threads: int | None = None) -> MultiTracker:
-        """Load a variant's weights: a folder name under `weights/`, or a path to a folder."""
+        """Load a variant's weights: a folder name under `weights/`, or a path to a folder.
+
+        Raises ValueError for an imported network, whose input is another.
+        """
         named, folder = WEIGHTS / variant, Path(variant)
         weights = folder if folder.is_dir() and not named.is_dir() else named
         engine = load_engine(weights, backend=backend, threads=threads)
-        return MultiTracker(engine, TrackingSettings.from_dict(engine.facts.settings))
+        settings = TrackingSettings.from_dict(engine.facts.settings)
+        if settings.official:
+            engine.close()
+            raise ValueError(f"{weights} holds {settings.official}, which runs as a network only; take 'compact'")
+        return MultiTracker(engine, settings)
 
     @property
     def engine_info(self) -> EngineInfo:
