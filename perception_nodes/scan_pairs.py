@@ -106,8 +106,9 @@ def strangers(data: Path, count: int = 100) -> Iterator[tuple[str, Floats, Float
 
 
 def _rooms(data: Path) -> list[tuple[str, Floats]]:
-    files = sorted((data / "3dmatch_pairs").glob("*/*.npy"))
-    return [(path.stem, read_cloud(path).points) for path in files if path.stem != "gt"]
+    """Of SUN3D only: the pair of GeoTransformer's demonstration shows the very kitchen of 7-Scenes."""
+    files = sorted((data / "3dmatch_pairs").glob("sun3d-*/*.npy"))
+    return [(path.stem, read_cloud(path).points) for path in files]
 
 
 def _kitchen(data: Path) -> list[tuple[str, Floats]]:
