@@ -93,7 +93,14 @@ def _camera(view: View, number: int) -> pycolmap.Camera:
     focal_x, focal_y, x, y = view.camera_matrix[[0, 1, 0, 1], [0, 1, 2, 2]]
     width, height = view.size
     parameters = [focal_x, focal_y, x + HALF, y + HALF]
-    return pycolmap.Camera(camera_id=number, model="PINHOLE", width=width, height=height, params=parameters)
+    return pycolmap.Camera(
+        camera_id=number,
+        model="PINHOLE",
+        width=width,
+        height=height,
+        params=parameters,
+        has_prior_focal_length=True,
+    )
 
 
 def _image(view: View, number: int) -> pycolmap.Image:
