@@ -346,7 +346,7 @@ def test_cleanup_gives_everything_back_and_the_node_can_begin_again(start, drive
         bench.of("odometry", bench.play(drive[0].points))
         bench.node.trigger_deactivate()
         bench.node.trigger_cleanup()
-        assert bench.points.get_subscription_count() == 0
+        wait_for(lambda: bench.points.get_subscription_count() == 0)
         bench.node.trigger_configure()
         bench.node.trigger_activate()
         bench.wait_until_connected()

@@ -68,7 +68,7 @@ def test_the_network_sees_the_same_of_a_target_that_stands_elsewhere() -> None:
     turned[:2] = -CAR[1], CAR[0]
     turned[6] += np.pi / 2
     one, other = (
-        prepare([View(CAR[3:6], *parts, box, np.zeros(4), 0.1, 0.0, True)], settings, seed)
+        prepare([View(CAR[3:6], *parts, box, np.zeros(4), 0.1, 0.0, True, seed)], settings)
         for box, seed in zip((CAR, turned), seeds, strict=True)
     )
     for name in one:

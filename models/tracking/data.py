@@ -70,6 +70,7 @@ def make_sample(tracklet: Tracklet, others: Sequence[Tracklet], rng: Rng, settin
         0.1 * gap,
         reach,
         is_known,
+        rng,
     )
     flip = np.array([1, mirror[1], 1, mirror[1]])
     offset = offset_between(expected, _centred(size)) * flip
@@ -80,7 +81,7 @@ def make_sample(tracklet: Tracklet, others: Sequence[Tracklet], rng: Rng, settin
         "seen": np.float32(own >= FEWEST and bool(((there.owner == OWN) & inside).sum() >= FEWEST)),
         "state": np.float32(np.linalg.norm(first.world[:3] - second.world[:3]) > MOVING * 0.1 * gap),
     }
-    tensors = prepare([view], settings, rng)
+    tensors = prepare([view], settings)
     tensors = {name: value[0] for name, value in tensors.items()}
     truth |= _foreground(
         tensors,

@@ -32,7 +32,6 @@ class MultiTracker:
         self.settings = settings
         self.timing: dict[str, float] = {}
         self._targets: dict[str, Target] = {}
-        self._rng = np.random.default_rng(0)
 
     @staticmethod
     def load(variant: str = "compact", backend: str = "auto", threads: int | None = None) -> MultiTracker:
@@ -93,7 +92,7 @@ class MultiTracker:
             return {}
         views = self._look(columns, ego_motion, seconds)
         clock.append(time.perf_counter())
-        tensors = prepare([view for group in views.values() for view in group], self.settings, self._rng)
+        tensors = prepare([view for group in views.values() for view in group], self.settings)
         clock.append(time.perf_counter())
         outputs = self._infer(tensors)
         clock.append(time.perf_counter())

@@ -43,17 +43,18 @@ class View:
     seconds: float
     reach: float  # m that it may be away from where it is expected
     is_moving_known: bool  # whether `motion` holds a measured velocity
+    rng: np.random.Generator  # draws the points where there is no room for all
 
 
-def prepare(views: list[View], settings: TrackingSettings, rng: np.random.Generator) -> Tensors:
+def prepare(views: list[View], settings: TrackingSettings) -> Tensors:
     """Tensors of targets: current (T, C, CHANNELS), template (T, previous + memory, CHANNELS), context (T, CONTEXT)."""
-    rows = [_tensors(view, settings, rng) for view in views]
+    rows = [_tensors(view, settings) for view in views]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def _tensors(view: View, settings: TrackingSettings, rng: np.random.Generator) -> Tensors:
+def _tensors(view: View, settings: TrackingSettings) -> Tensors:
     sets = [
-        arrange(points / view.size, count, rng)
+        arrange(points / view.size, count, view.rng)
         for points, count in (
             (view.current, settings.current),
             (view.previous, settings.previous),

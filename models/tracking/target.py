@@ -59,7 +59,7 @@ class Target:
         known = self.motion.is_moving_known
         motion = offset_between(self._last, box) if known else np.zeros(4)
         seconds = min(self.motion.unseen, LONGEST)
-        return View(size, current, self._previous, self._memory, box, motion, seconds, reach, known)
+        return View(size, current, self._previous, self._memory, box, motion, seconds, reach, known, self._rng)
 
     def settle(self, views: list[View], outputs: dict[str, Values], columns: Columns) -> TrackState:
         """Judge what the network said of the views (rows of the outputs) and take over the best."""
