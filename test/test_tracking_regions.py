@@ -26,7 +26,7 @@ def test_a_crop_holds_the_points_of_the_grown_box(cloud: np.ndarray) -> None:
     half = half_extent(CAR[3:6], 0.8, 0.25)
     grown = np.array([*CAR[:3], *(2 * half), CAR[6]], np.float32)
     expected = cloud[points_in_boxes(cloud, grown[None])[:, 0], :3]
-    cropped = Columns(cloud).crop(CAR, half)
+    cropped = Columns.of(cloud).crop(CAR, half)
     assert len(cropped) == len(expected) > 100
     np.testing.assert_allclose(cropped, into_box(expected, CAR), atol=1e-5)
 

@@ -68,7 +68,7 @@ class MultiTracker:
             raise ValueError(f"the target '{identity}' is followed already; remove it first")
         if len(self._targets) >= self.settings.capacity:
             raise ValueError(f"{self.settings.capacity} targets are followed, there is no room for more; remove one")
-        checked, columns = _checked_box(box), Columns(_checked(points))
+        checked, columns = _checked_box(box), Columns.of(_checked(points))
         if inside(columns, checked) == 0:
             raise ValueError("no point of the scan is in the box; is it in the frame of the scan?")
         self._targets[identity] = Target(columns, checked, self.settings)
@@ -86,7 +86,7 @@ class MultiTracker:
         seconds since the scan before. Raises ValueError where an argument cannot be used.
         """
         clock = [time.perf_counter()]
-        columns = Columns(_checked(points))
+        columns = Columns.of(_checked(points))
         _check_motion(ego_motion, seconds)
         if not self._targets:
             return {}

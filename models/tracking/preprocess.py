@@ -73,8 +73,11 @@ def arrange(points: Values, count: int, rng: np.random.Generator) -> Floats:
 
     A point's rank is exponentially distributed, with a mean that grows with its distance from the box.
     """
-    outside = np.maximum(np.abs(points).max(axis=1, initial=0.0) - 0.5, 0.0)
-    order = np.argsort(rng.exponential(size=len(points)) * (1.0 + 3.0 * outside))[:count]
+    x, y, z = np.abs(points.T)
+    outside = np.maximum(np.maximum(np.maximum(x, y), z) - 0.5, 0.0)
+    rank = rng.exponential(size=len(points)) * (1.0 + 3.0 * outside)
+    first = np.argpartition(rank, count)[:count] if len(points) > count else np.arange(len(points))
+    order = first[np.argsort(rank[first])]
     rows = np.zeros((count, CHANNELS), np.float32)
     rows[:, :3] = FAR
     rows[: len(order), :3] = points[order]

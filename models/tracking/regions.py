@@ -7,6 +7,8 @@ Clouds", ICLR 2024, section 3.3): pedestrians and vans fill about the same share
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -26,28 +28,42 @@ def half_extent(size: Values, margin: float, margin_z: float, reach: float = 0.0
 class Columns:
     """A scan's coordinates one after the other, from which many regions are cropped."""
 
-    def __init__(self, points: Values) -> None:
+    def __init__(self, x: Floats, y: Floats, z: Floats) -> None:
+        self.x, self.y, self.z = x, y, z
+
+    @staticmethod
+    def of(points: Values) -> Columns:
         """Take points (N, >= 3)."""
-        self.x, self.y, self.z = (np.ascontiguousarray(points[:, axis], np.float32) for axis in range(3))
+        return Columns(*(np.ascontiguousarray(points[:, axis], np.float32) for axis in range(3)))
+
+    def around(self, box: Values, reach: float, height: float) -> Columns:
+        """Those of the points that are at most so far from the centre of a box (7,): along x and y, and along z."""
+        near = np.flatnonzero(np.abs(self.x - np.float32(box[0])) <= reach)
+        near = near[np.abs(self.y[near] - np.float32(box[1])) <= reach]
+        near = near[np.abs(self.z[near] - np.float32(box[2])) <= height]
+        return Columns(self.x[near], self.y[near], self.z[near])
 
     def crop(self, box: Values, half: Values) -> Floats:
         """Points (M, 3) in the frame of a box (7,), at most `half` (3,) from its centre; metres.
 
         An upright square around the region comes first, so that few points are turned.
         """
-        reach = float(np.hypot(half[0], half[1]))
-        near = np.flatnonzero(np.abs(self.x - np.float32(box[0])) <= reach)
-        near = near[np.abs(self.y[near] - np.float32(box[1])) <= reach]
-        near = near[np.abs(self.z[near] - np.float32(box[2])) <= half[2]]
-        local = into_box(np.stack([self.x[near], self.y[near], self.z[near]], axis=1), box)
-        return local[(np.abs(local[:, :2]) <= half[:2]).all(axis=1)]
+        near = self.around(box, float(np.hypot(half[0], half[1])), float(half[2]))
+        x, y, z = _turned(near.x, near.y, near.z, box)
+        kept = np.flatnonzero((np.abs(x) <= half[0]) & (np.abs(y) <= half[1]))
+        return np.stack([x[kept], y[kept], z[kept]], axis=1)
 
 
 def into_box(points: Values, box: Values) -> Floats:
     """Points (M, 3) in the frame of a box (7,), metres."""
-    cos, sin = np.cos(float(box[6])), np.sin(float(box[6]))
-    x, y = points[:, 0] - box[0], points[:, 1] - box[1]
-    return np.stack([cos * x + sin * y, cos * y - sin * x, points[:, 2] - box[2]], axis=1).astype(np.float32)
+    return np.stack(_turned(points[:, 0], points[:, 1], points[:, 2], box), axis=1).astype(np.float32)
+
+
+def _turned(x: Values, y: Values, z: Values, box: Values) -> tuple[Values, Values, Values]:
+    """Coordinates in the frame of a box (7,)."""
+    cos, sin = math.cos(box[6]), math.sin(box[6])
+    x, y = x - box[0], y - box[1]
+    return cos * x + sin * y, cos * y - sin * x, z - box[2]
 
 
 def offset_between(box: Values, other: Values) -> Values:

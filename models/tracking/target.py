@@ -50,16 +50,24 @@ class Target:
             step = SPACING * max(1.0, self.motion.uncertainty / float(box[3]))
             around = [[step, 0], [-step, 0], [0, step * 1.5], [0, -step * 1.5]]
             places += [np.array([x, y, 0, 0]) for x, y in around]
-        return [self._view(columns, moved_box(box, place)) for place in places[:count]]
+        half, reach = self._region(box[3:6])
+        far = max(float(np.hypot(*(place[:2] * box[3:5]))) for place in places[:count])
+        near = columns.around(box, far + float(np.hypot(half[0], half[1])), float(half[2]))
+        return [
+            self._view(near.crop(moved_box(box, place), half), moved_box(box, place), reach) for place in places[:count]
+        ]
 
-    def _view(self, columns: Columns, box: Floats) -> View:
-        size, settings = box[3:6], self.settings
+    def _region(self, size: Floats) -> tuple[Floats, float]:
+        """Half sides (3,) in metres of what is looked at, and how far the object may be from its middle."""
+        settings = self.settings
         reach = float(min(self.motion.uncertainty, 0.8 * np.sqrt(size[0] * size[1]))) if self.lost else 0.0
-        current = columns.crop(box, half_extent(size, settings.margin, settings.margin_z, reach))
+        return half_extent(size, settings.margin, settings.margin_z, reach), reach
+
+    def _view(self, current: Floats, box: Floats, reach: float) -> View:
         known = self.motion.is_moving_known
         motion = offset_between(self._last, box) if known else np.zeros(4)
         seconds = min(self.motion.unseen, LONGEST)
-        return View(size, current, self._previous, self._memory, box, motion, seconds, reach, known, self._rng)
+        return View(box[3:6], current, self._previous, self._memory, box, motion, seconds, reach, known, self._rng)
 
     def settle(self, views: list[View], outputs: dict[str, Values], columns: Columns) -> TrackState:
         """Judge what the network said of the views (rows of the outputs) and take over the best."""
