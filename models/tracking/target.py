@@ -29,6 +29,7 @@ class Target:
         self.settings = settings
         self.motion = MotionModel(box)
         self.lost = False
+        self._is_across = False  # whether it was looked for beside where it is expected, or before and behind
         self._is_world = False  # whether the sensor's own motion is known
         self._rng = np.random.default_rng(seed)
         self._last = np.asarray(box, float)  # where it was seen last, in the frame of the last scan
@@ -43,13 +44,15 @@ class Target:
             self._last = transform_boxes(self._last[None], se3.inverse(ego_motion))[0]
 
     def views(self, columns: Columns, count: int) -> list[View]:
-        """Where to look: at the expected place, and where it is lost at up to `count` - 1 more around it."""
+        """Where to look: at the expected place, and where it is lost at up to `count` - 1 more around it: before and
+        behind in one scan, to the sides in the next."""
         box = self.motion.expected()
         places = [np.zeros(4)]
         if self.lost and self.motion.unseen > WIDELY:
             step = SPACING * max(1.0, self.motion.uncertainty / float(box[3]))
-            around = [[step, 0], [-step, 0], [0, step * 1.5], [0, -step * 1.5]]
-            places += [np.array([x, y, 0, 0]) for x, y in around]
+            along, across = ([step, 0], [-step, 0]), ([0, step * 1.5], [0, -step * 1.5])
+            self._is_across = not self._is_across
+            places += [np.array([x, y, 0, 0]) for x, y in (across if self._is_across else along)]
         half, reach = self._region(box[3:6])
         far = max(float(np.hypot(*(place[:2] * box[3:5]))) for place in places[:count])
         near = columns.around(box, far + float(np.hypot(half[0], half[1])), float(half[2]))
