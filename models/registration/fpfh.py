@@ -16,11 +16,14 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
+from perception_models.registration.parallel import each
+
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
 
 BINS = 11  # of each of the three angles, as in the paper
 WIDTH = 3 * BINS
+BLOCK = 32_768  # pairs whose angles are computed at once: they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -39,22 +42,30 @@ class Pairs:
         return Pairs(self.first[near], self.second[near], self.distance[near], self.bins[:, near])
 
 
-def describe(points: Floats, normals: Floats, radii: Sequence[float]) -> Floats:
+def describe(points: Floats, normals: Floats, radii: Sequence[float], threads: int = 1) -> Floats:
     """Descriptors (N, 33 * R) of unit length of points (N, 3) with unit normals (N, 3), from the neighbours within each
     of R radii (m); the part of a radius is zero where a point has no neighbour within it."""
-    pairs = _neighbours(points, normals, max(radii))
-    parts = [_histograms(len(points), pairs.within(radius), radius) for radius in radii]
+    pairs = _neighbours(points, normals, max(radii), threads)
+    parts = each(lambda radius: _histograms(len(points), pairs.within(radius), radius), radii, threads)
     return np.hstack(parts) / np.float32(np.sqrt(len(parts)))
 
 
-def _neighbours(points: Floats, normals: Floats, radius: float) -> Pairs:
+def _neighbours(points: Floats, normals: Floats, radius: float, threads: int) -> Pairs:
     first, second = cKDTree(points).query_pairs(radius, output_type="ndarray").T
     order = np.argsort(first.astype(np.uint16) if len(points) < 2**16 else first, kind="stable")
     first, second = first[order], second[order]
-    offset = points[second].T - points[first].T
+    rows, x, n = np.array_split(np.arange(len(first)), 1 + len(first) // BLOCK), points.T.copy(), normals.T.copy()
+    parts = each(lambda block: _measured(x, n, first[block], second[block]), rows, threads)
+    distance, bins = zip(*parts, strict=True)
+    return Pairs(first, second, np.concatenate(distance), np.concatenate(bins, axis=1))
+
+
+def _measured(points: Floats, normals: Floats, first: Indices, second: Indices) -> tuple[Floats, Indices]:
+    """Distance (P,) and bins (3, P) of pairs (P,), (P,) of points (3, N)."""
+    offset = np.take(points, second, axis=1) - np.take(points, first, axis=1)
     distance = np.sqrt(_dot(offset, offset))
-    direction = offset / np.maximum(distance, np.float32(1e-9))
-    return Pairs(first, second, distance, _angle_bins(direction, normals[first].T, normals[second].T))
+    direction = (offset / np.maximum(distance, np.float32(1e-9))).astype(np.float32, copy=False)
+    return distance, _angle_bins(direction, np.take(normals, first, axis=1), np.take(normals, second, axis=1))
 
 
 def _angle_bins(direction: Floats, first: Floats, second: Floats) -> Indices:

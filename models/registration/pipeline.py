@@ -91,7 +91,7 @@ class Registrar:
     def prepare(self, points: Points) -> Cloud:
         """A cloud (N, 3) that will be aligned more than once."""
         finite = checked(points)
-        return prepare(finite, self._settings(finite))
+        return prepare(finite, self._settings(finite), threads=self.threads)
 
     def align_clouds(self, source: Cloud, target: Cloud) -> Registration:
         """Pose of a prepared source in a prepared target. Raises ValueError where they were prepared differently."""

@@ -62,7 +62,10 @@ class Cloud:
 
 
 def prepare(
-    points: npt.NDArray[np.floating], settings: RegistrationSettings, viewpoint: npt.ArrayLike = (0.0, 0.0, 0.0)
+    points: npt.NDArray[np.floating],
+    settings: RegistrationSettings,
+    viewpoint: npt.ArrayLike = (0.0, 0.0, 0.0),
+    threads: int = 1,
 ) -> Cloud:
     """Prepare points (N, 3) in metres, of any density; non-finite ones are left out.
 
@@ -70,12 +73,12 @@ def prepare(
     frame. Normals are turned towards it, so both clouds of a pair need their own. Raises ValueError for another shape.
     """
     thin = thin_out(checked(points), settings.voxel)
-    normals = estimate_normals(thin, settings.normal_neighbours, viewpoint)
+    normals = estimate_normals(thin, settings.normal_neighbours, viewpoint, threads)
     kept = np.any(normals != 0, axis=1)  # a point without neighbours has no surface to describe
     thin, normals = thin[kept], normals[kept]
     radii = [radius * settings.voxel for radius in settings.feature_radii]
     x, y, z = np.asarray(viewpoint, float).tolist()
-    return Cloud(thin, normals, describe(thin, normals, radii), settings, (x, y, z))
+    return Cloud(thin, normals, describe(thin, normals, radii, threads), settings, (x, y, z))
 
 
 def spread(count: int, most: int) -> npt.NDArray[np.intp]:

@@ -28,7 +28,7 @@ class RegistrationSettings:
     sampled_points: int = 300  # of each cloud, to verify a hypothesis with
     refined_hypotheses: int = 12
     distinct: float = 4.0  # hypotheses that move the cloud's far points by less are one
-    refining_points: int = 1000  # of the source, for candidates
+    refining_points: int = 500  # of the source, for candidates
     judged_points: int = 1500  # of each cloud, to choose among what was refined
     free_margin: float = 4.0  # in front of what was seen, from where on a point contradicts it
     violation_weight: float = 4.0  # a surface may meet by chance, but does not stand in free space by chance

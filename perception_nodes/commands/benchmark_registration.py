@@ -45,12 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
     from perception_nodes.fragment_pairs import overlapping, read_fragments
     from perception_nodes.judges.registration_methods import methods
 
-    clouds, poses = read_fragments(arguments.source)
-    pairs = [pair for pair in overlapping(clouds, poses) if not arguments.low_only or pair.overlap < LOW[1]]
     known = methods(arguments.threads, arguments.networks)
     unknown = set(arguments.methods or ()) - set(known)
     if unknown:
         raise ValueError(f"no method {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    clouds, poses = read_fragments(arguments.source)
+    pairs = [pair for pair in overlapping(clouds, poses) if not arguments.low_only or pair.overlap < LOW[1]]
     rows = {name: measure(known[name](), clouds, pairs, name) for name in arguments.methods or known}
     facts = {**machine(), "fragments": f"{len(clouds)} of {arguments.source}", "pairs": f"{len(pairs)}"}
     report = Report("Registration of indoor fragments", facts, [table(rows)])

@@ -62,7 +62,7 @@ class Ours:
 
     def prepare(self, points: Floats) -> Cloud:
         """See `preprocess.prepare`; with all that a cloud makes when it is first needed, so that its time counts."""
-        cloud = prepare(points, self._settings)
+        cloud = prepare(points, self._settings, threads=self._registrar.threads)
         for name in ("tree", "range_image", "gicp_cloud", "gicp_sample"):
             getattr(cloud, name)
         return cloud
