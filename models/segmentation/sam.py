@@ -24,10 +24,24 @@ class Sam(nn.Module):
         self.prompt_encoder = SamPrompts(settings)
         self.mask_decoder = SamDecoder(settings)
 
+    @property
+    def answering(self) -> PromptedDecoder:
+        """The second phase, of the same weights."""
+        return PromptedDecoder(self.prompt_encoder, self.mask_decoder)
+
+
+class PromptedDecoder(nn.Module):
+    """Features and prompts -> masks: all that runs after the encoder."""
+
+    def __init__(self, prompt_encoder: SamPrompts, mask_decoder: SamDecoder) -> None:
+        super().__init__()
+        self.prompt_encoder = prompt_encoder
+        self.mask_decoder = mask_decoder
+
     def forward(
         self, features: Tensor, coordinates: Tensor, labels: Tensor, mask: Tensor, has_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Answer B prompts about an image that `image_encoder` saw.
+        """Answer B prompts about an image.
 
         features (1, channels, grid, grid); coordinates (B, K, 2) x y in pixels of the padded image; labels (B, K)
         int64: 1 foreground, 0 background, 2 and 3 the corners of a box, -1 no point; mask (B, 1, 4 grid, 4 grid) logits

@@ -45,8 +45,8 @@ class SamDecoder(nn.Module):
         """
         tokens, bias = self._with_outputs(prompts)
         image = features + prompts.dense
-        tokens, patches = self.transformer(tokens, bias, image.flatten(2).mT, positions.flatten(2).mT)
-        upscaled = self.output_upscaling(patches.mT.reshape(image.shape))
+        tokens, patches = self.transformer(tokens, bias, _rows(image), _rows(positions))
+        upscaled = self.output_upscaling(patches.transpose(1, 2).reshape(image.shape))
         answers = enumerate(self.output_hypernetworks_mlps, start=1)
         weights = torch.stack([network(tokens[:, number]) for number, network in answers], dim=1)
         logits = (weights @ upscaled.flatten(2)).reshape(*weights.shape[:2], *upscaled.shape[2:])
@@ -59,6 +59,11 @@ class SamDecoder(nn.Module):
         tokens = torch.cat([outputs, prompts.tokens], dim=1)
         bias = torch.cat([torch.zeros_like(outputs[..., 0]), prompts.bias], dim=1)
         return tokens, bias
+
+
+def _rows(image: Tensor) -> Tensor:
+    """(B, C, grid, grid) -> (B, P, C)."""
+    return image.flatten(2).transpose(1, 2)
 
 
 class TwoWayTransformer(nn.Module):
@@ -133,7 +138,7 @@ class Attention(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
         """q (B, N, C), k and v (B, M, C), bias (B, M) added to the keys' logits -> (B, N, C)."""
         q, k, v = (self._split(x) for x in (self.q_proj(q) * self.scale, self.k_proj(k), self.v_proj(v)))
-        logits = q @ k.mT
+        logits = q @ k.transpose(2, 3)
         if bias is not None:
             logits = logits + bias[:, None, None]
         heard = torch.softmax(logits, dim=-1) @ v

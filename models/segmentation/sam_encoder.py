@@ -7,9 +7,10 @@ decomposed into one table for rows and one for columns (Li et al., MViTv2, CVPR 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from perception_models.segmentation.sam_layers import NORM_EPS, LayerNorm2d, TwoLayers
 from perception_models.segmentation.sam_settings import SamSettings
@@ -36,13 +37,17 @@ class SamEncoder(nn.Module):
             LayerNorm2d(channels),
         )
 
-    def forward(self, image: Tensor) -> Tensor:
-        """image (B, 3, S, S) -> features (B, channels, S/patch, S/patch)."""
-        x = self.patch_embed(image) + self.pos_embed
-        for block in self.blocks:
+    def forward(self, x: Tensor, first: int = 0, last: int | None = None) -> Tensor:
+        """image (B, 3, S, S) -> features (B, channels, S/patch, S/patch).
+
+        With `first` it goes on where blocks before that ended, with `last` it ends there; between them are tokens
+        (B, S/patch, S/patch, width). An export uses this where the encoder is too large for one file.
+        """
+        if first == 0:
+            x = self.patch_embed(x) + self.pos_embed
+        for block in self.blocks[first:last]:
             x = block(x)
-        features: Tensor = self.neck(x.permute(0, 3, 1, 2))
-        return features
+        return x if last is not None else self.neck(x.permute(0, 3, 1, 2))
 
 
 class PatchEmbedding(nn.Module):
@@ -63,7 +68,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, grid: int, window: int) -> None:
         super().__init__()
-        self.window = window
+        self.grid, self.window = grid, window
         self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
         self.attn = RelativeAttention(width, heads, window or grid)
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
@@ -79,8 +84,7 @@ class Block(nn.Module):
         if not self.window:
             attended: Tensor = self.attn(x)
             return attended
-        windows = partition(x, self.window)
-        return merge(self.attn(windows), x.shape[0], x.shape[1])
+        return merge(self.attn(partition(x, self.grid, self.window)), self.grid, self.window)
 
 
 class RelativeAttention(nn.Module):
@@ -91,7 +95,7 @@ class RelativeAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, side: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.side, self.heads = side, heads
         self.scale = (width // heads) ** -0.5
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
@@ -102,38 +106,37 @@ class RelativeAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, side, side, width) -> (N, side, side, width)."""
-        count, side, _, width = x.shape
-        qkv = self.qkv(x).reshape(count, side * side, 3, self.heads, width // self.heads)
+        qkv = self.qkv(x).reshape(x.shape[0], self.side**2, 3, self.heads, x.shape[3] // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         logits = (q * self.scale) @ k.transpose(-2, -1) + self.position_logits(q)
         heard = torch.softmax(logits, dim=-1) @ v
-        result: Tensor = self.proj(heard.transpose(1, 2).reshape(count, side, side, width))
+        result: Tensor = self.proj(heard.transpose(1, 2).reshape(x.shape))
         return result
 
     def position_logits(self, q: Tensor) -> Tensor:
         """Queries (N, heads, side*side, C) -> (N, heads, side*side, side*side), query by key: q . (row + column)."""
-        side = len(self.distances)
-        q = q.reshape(*q.shape[:2], side, side, q.shape[3])
+        count, heads, keys, channels = q.shape
+        q = q.reshape(count, heads, self.side, self.side, channels)
         of_rows = q @ self.rel_pos_h[self.distances].transpose(1, 2)  # tables are (query, key, C), batched by query row
         of_columns = q.transpose(2, 3) @ self.rel_pos_w[self.distances].transpose(1, 2)
         both = of_rows[..., :, None] + of_columns.transpose(2, 3)[..., None, :]
-        return both.flatten(4, 5).flatten(2, 3)
+        return both.reshape(count, heads, keys, keys)
 
 
-def partition(x: Tensor, window: int) -> Tensor:
-    """A grid (B, G, G, C) cut into windows (B * n * n, window, window, C), padded with zeros at its right and lower
+def partition(x: Tensor, grid: int, window: int) -> Tensor:
+    """(B, grid, grid, C) cut into windows (B * n * n, window, window, C), padded with zeros at its right and lower
     border. The padding is attended to as well: the published weights are used to it."""
-    batch, grid, _, channels = x.shape
-    count = -(-grid // window)
+    count = math.ceil(grid / window)
     pad = count * window - grid
-    x = F.pad(x, (0, 0, 0, pad, 0, pad))
-    x = x.reshape(batch, count, window, count, window, channels).transpose(2, 3)
-    return x.reshape(batch * count * count, window, window, channels)
+    # Zeros are joined on: the exporter makes a constant of them, but writes torch's pad as a dozen operators on shapes.
+    x = torch.cat([x, x.new_zeros(x.shape[0], pad, grid, x.shape[3])], dim=1)
+    x = torch.cat([x, x.new_zeros(x.shape[0], grid + pad, pad, x.shape[3])], dim=2)
+    x = x.reshape(-1, count, window, count, window, x.shape[3]).transpose(2, 3)
+    return x.reshape(-1, window, window, x.shape[5])
 
 
-def merge(windows: Tensor, batch: int, grid: int) -> Tensor:
-    """What `partition` cut, put together again without the padding -> (batch, grid, grid, C)."""
-    window, channels = windows.shape[1], windows.shape[3]
-    count = -(-grid // window)
-    x = windows.reshape(batch, count, count, window, window, channels).transpose(2, 3)
-    return x.reshape(batch, count * window, count * window, channels)[:, :grid, :grid]
+def merge(windows: Tensor, grid: int, window: int) -> Tensor:
+    """What `partition` cut, put together again without the padding -> (B, grid, grid, C)."""
+    count = math.ceil(grid / window)
+    x = windows.reshape(-1, count, count, window, window, windows.shape[3]).transpose(2, 3)
+    return x.reshape(-1, count * window, count * window, x.shape[5])[:, :grid, :grid]

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from perception_models.segmentation.sam_layers import LayerNorm2d
 from perception_models.segmentation.sam_settings import SamSettings
@@ -53,10 +52,11 @@ class SamPrompts(nn.Module):
         self.no_mask_embed = nn.Embedding(1, channels)
 
     def forward(self, coordinates: Tensor, labels: Tensor, mask: Tensor, has_mask: Tensor) -> Prompts:
-        """coordinates (B, K, 2) x y in pixels of the padded image, labels (B, K) int64, mask (B, 1, 4 grid, 4 grid)
-        logits, has_mask (B,) 1 or 0."""
-        labels = F.pad(labels, (0, 1), value=NO_POINT)
-        places = self.pe_layer((F.pad(coordinates, (0, 0, 0, 1)) + 0.5) / self.image_size)
+        """coordinates (B, K, 2) x y in pixels of the padded image, labels (B, K) int64 with K > 0, mask
+        (B, 1, 4 grid, 4 grid) logits, has_mask (B,) 1 or 0."""
+        labels = torch.cat([labels, torch.full_like(labels[:, :1], NO_POINT)], dim=1)
+        coordinates = torch.cat([coordinates, torch.zeros_like(coordinates[:, :1])], dim=1)
+        places = self.pe_layer((coordinates + 0.5) / self.image_size)
         is_point = (labels >= 0).to(places.dtype)
         kinds = torch.cat([self.not_a_point_embed.weight, *self.point_embeddings.parameters()])
         tokens = kinds[labels + 1] + places * is_point[..., None]

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads published checkpoint files of SAM: names are matched, weights are never altered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from perception_models.checkpoint_files import describe_mismatch, fitting, read_state
+from perception_models.runtime import BadWeights
+from perception_models.segmentation.sam import Sam
+from perception_models.segmentation.sam_export import export_sam
+from perception_models.segmentation.sam_settings import PUBLISHED
+
+
+def import_checkpoint(file: Path, name: str) -> Sam:
+    """The network `name` (a key of PUBLISHED) with the weights of a checkpoint file, in evaluation mode.
+
+    Raises BadWeights when the file is no checkpoint, or when keys or shapes do not fit; ValueError for an unknown name.
+    """
+    if name not in PUBLISHED:
+        raise ValueError(f"unknown network {name!r}; there are {', '.join(PUBLISHED)}")
+    return _filled(name, read_state(file), file)
+
+
+def import_weights(file: Path, out_dir: Path) -> Path:
+    """Recognise, load and export a checkpoint file -> the folder out_dir/<name> with the engines encoder and decoder.
+
+    Raises BadWeights as `import_checkpoint`.
+    """
+    state = read_state(file)
+    name = recognise(state)
+    return export_sam(_filled(name, state, file), name, out_dir / name)
+
+
+def recognise(state: Mapping[str, Tensor]) -> str:
+    """The network whose image encoder the most entries fit; prompts and decoder are the same in all."""
+    fits = {name: fitting(_encoder_state(name), state) for name in PUBLISHED}
+    best = max(fits, key=lambda name: fits[name])
+    if fits[best] == 0:
+        raise BadWeights(f"these weights belong to none of the networks {', '.join(PUBLISHED)}")
+    return best
+
+
+def _filled(name: str, state: Mapping[str, Tensor], file: Path) -> Sam:
+    with torch.device("meta"):
+        network = Sam(PUBLISHED[name])
+    problems = describe_mismatch(network.state_dict(), state)
+    if problems:
+        raise BadWeights(f"{file} does not fit {name}: {problems}")
+    network.load_state_dict(state, assign=True)
+    return network.eval()
+
+
+def _encoder_state(name: str) -> Mapping[str, Tensor]:
+    with torch.device("meta"):
+        state = cast(Mapping[str, Tensor], Sam(PUBLISHED[name]).state_dict())
+    return {key: value for key, value in state.items() if key.startswith("image_encoder.")}
