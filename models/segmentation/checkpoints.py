@@ -47,12 +47,11 @@ def recognise(state: Mapping[str, Tensor]) -> str:
 
 
 def _filled(name: str, state: Mapping[str, Tensor], file: Path) -> Sam:
-    with torch.device("meta"):
-        network = Sam(PUBLISHED[name])
+    network = Sam(PUBLISHED[name])
     problems = describe_mismatch(network.state_dict(), state)
     if problems:
         raise BadWeights(f"{file} does not fit {name}: {problems}")
-    network.load_state_dict(state, assign=True)
+    network.load_state_dict(state)
     return network.eval()
 
 

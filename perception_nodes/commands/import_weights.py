@@ -9,7 +9,7 @@ import argparse
 import importlib
 from pathlib import Path
 
-TASKS = ("detection", "registration", "relocalization", "tracking")
+TASKS = ("detection", "registration", "relocalization", "segmentation", "tracking")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
