@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does the depth of a view agree with the map where the view's pose puts the camera?
+
+A voxel in view is confirmed where the depth image has its distance, looked through where depth is clearly farther, and
+hidden where it is nearer. Hidden says nothing against the pose, as unknown things may stand before known ones; but
+what was seen a moment ago is hidden or looked through at large only where the pose is wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from perception_models.geometry.cameras import Floats, RgbdFrame
+from perception_models.segmentation.online_settings import OnlineSettings
+from perception_models.segmentation.voxels import Voxels
+
+Integers = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+NEAR, SHARE = 0.04, 0.02  # by which depth may differ: m, and share of itself
+CELL = 8  # pixels of the grid on which the nearest voxels are found
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Rows of voxels that a view confirms and that it looks through; what speaks against its pose, else empty."""
+
+    confirmed: Integers
+    passed: Integers
+    contradiction: str = ""
+
+
+def compare(voxels: Voxels, frame: RgbdFrame, view: int, settings: OnlineSettings) -> Agreement:
+    """Compares the voxels in view of a frame, the `view`-th to come, with its depth image."""
+    rows, places = voxels.in_view(frame, settings)
+    measured, least = _depth_at(frame, places)
+    margin = NEAR + SHARE * places[:, 2]
+    known = measured > 0
+    rows, places, measured, least, margin = (c[known] for c in (rows, places, measured, least, margin))
+    confirmed = np.abs(measured - places[:, 2]) <= margin
+    passed = least > places[:, 2] + margin
+    facing = _faces_camera(voxels, rows, frame)
+    recent = (voxels.views[rows] > view - 1 - settings.recent_views) & _in_front(places, margin)
+    text = _contradiction(confirmed[facing], passed[facing], recent[facing], settings)
+    return Agreement(rows[confirmed], rows[passed], text)
+
+
+def _contradiction(confirmed: Bools, passed: Bools, recent: Bools, settings: OnlineSettings) -> str:
+    if passed.sum() > max(settings.expected, confirmed.sum()):
+        return (
+            f"depth contradicts the map: it looks through {passed.sum()} known voxels and confirms {confirmed.sum()}; "
+            "check the pose, or reset the map where the place has changed"
+        )
+    seen, agreed = recent.sum(), (recent & confirmed).sum()
+    if seen > settings.expected and agreed < settings.agreeing * seen:
+        return (
+            f"depth contradicts the last views: of {seen} voxels that they saw here it confirms {agreed}; "
+            "check the pose, and whether something stands before the camera"
+        )
+    return ""
+
+
+def _faces_camera(voxels: Voxels, rows: Integers, frame: RgbdFrame) -> Bools:
+    """Whether voxels show the side from which they are known: what was seen of one side only has no other."""
+    centre = np.asarray(frame.pose, np.float32)[:3, 3]
+    return np.asarray(np.einsum("ij,ij->i", voxels.normals[rows], centre - voxels.points[rows]) > 0)
+
+
+def _depth_at(frame: RgbdFrame, places: Floats) -> tuple[Floats, Floats]:
+    """Depth at pixels (M, 2), 0 for none, and the least around them, 0 where any is unknown."""
+    depth = np.asarray(frame.depth, np.float32)
+    x, y = np.rint(places[:, :2]).astype(np.int64).T
+    return depth[y, x], cv2.erode(depth, np.ones((3, 3), np.uint8))[y, x]
+
+
+def _in_front(places: Floats, margin: Floats) -> Bools:
+    """Whether no other voxel (M, 3) x y depth stands before it, as far as the map knows."""
+    if not len(places):
+        return np.zeros(0, bool)
+    column, row = (places[:, :2] / CELL).round().astype(np.int64).T
+    cells = row * (column.max() + 1) + column
+    nearest = np.full(cells.max() + 1, np.inf, np.float32)
+    np.minimum.at(nearest, cells, places[:, 2])
+    return np.asarray(places[:, 2] <= nearest[cells] + 2 * margin)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all key frames so far said of the super-points of the map, in sums that do not grow with their number."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perception_models.segmentation.evidence import Evidence
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+_SHIFT = 32  # of the first super-point in a pair's key
+
+
+class Gathered:
+    """Sums over views: of each pair of super-points its overlap times weight, and its weight; of each super-point its
+    features and how many views gave some."""
+
+    def __init__(self) -> None:
+        self._keys = np.zeros(0, np.int64)
+        self._overlap = np.zeros(0)
+        self._weight = np.zeros(0)
+        self._features = np.zeros((0, 0), np.float32)
+        self._views = np.zeros(0)
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs are known."""
+        return len(self._keys)
+
+    def grow(self, count: int) -> None:
+        """Makes room for super-points 0 to count - 1."""
+        more = count - len(self._views)
+        if more > 0:
+            self._views = np.append(self._views, np.zeros(more))
+            self._features = np.pad(self._features, ((0, more), (0, 0)))
+
+    def add(self, evidence: Evidence) -> None:
+        """Takes in one view; it names super-points by their rows."""
+        if not len(evidence.superpoints):
+            return
+        self._sum(
+            np.concatenate([self._keys, _keys(evidence.pairs)]),
+            np.concatenate([self._overlap, evidence.overlap * evidence.weight]),
+            np.concatenate([self._weight, evidence.weight]),
+        )
+        if not self._features.shape[1]:
+            self._features = np.zeros((len(self._views), evidence.features.shape[1]), np.float32)
+        np.add.at(self._features, evidence.superpoints, evidence.features)
+        np.add.at(self._views, evidence.superpoints, 1)
+
+    def among(self, rows: Integers) -> Evidence:
+        """What is known of some super-points and the pairs among them, as one view that names them 0, 1, ... in the
+        order of `rows` (R,): mean overlaps, and weights of all views together."""
+        name = np.full(len(self._views), -1, np.int64)
+        name[rows] = np.arange(len(rows))
+        ends = name[_ends(self._keys)]
+        inside = (ends >= 0).all(axis=1)
+        weight = self._weight[inside]
+        seen = rows[self._views[rows] > 0]
+        return Evidence(
+            superpoints=name[seen],
+            features=self._features[seen] / self._views[seen, None].astype(np.float32),
+            pairs=ends[inside],
+            overlap=(self._overlap[inside] / np.maximum(weight, 1e-12)).astype(np.float32),
+            weight=weight.astype(np.float32),
+        )
+
+    def rename(self, name: Integers) -> None:
+        """Super-point i becomes name[i] (S,), numbered without gaps; those of one name become one, those named -1 are
+        forgotten."""
+        kept = name >= 0
+        count = int(name.max(initial=-1)) + 1
+        views, features = np.zeros(count), np.zeros((count, self._features.shape[1]), np.float32)
+        np.add.at(views, name[kept], self._views[kept])
+        np.add.at(features, name[kept], self._features[kept])
+        self._views, self._features = views, features
+        ends = name[_ends(self._keys)]
+        two = (ends >= 0).all(axis=1) & (ends[:, 0] != ends[:, 1])
+        self._sum(_keys(ends[two]), self._overlap[two], self._weight[two])
+
+    def _sum(self, keys: Integers, overlap: Floats, weight: Floats) -> None:
+        """The sums by pair, of which one may come several times."""
+        self._keys, owners = np.unique(keys, return_inverse=True)
+        self._overlap, self._weight = (np.bincount(owners, values, len(self._keys)) for values in (overlap, weight))
+
+
+def _keys(pairs: NDArray[np.integer]) -> Integers:
+    """One number a pair (P, 2), whichever of the two is named first."""
+    low, high = pairs.min(axis=1, initial=1 << _SHIFT), pairs.max(axis=1, initial=0)
+    return (low.astype(np.int64) << _SHIFT) | high.astype(np.int64)
+
+
+def _ends(keys: Integers) -> Integers:
+    """The pairs (P, 2) again."""
+    return np.column_stack([keys >> _SHIFT, keys & ((1 << _SHIFT) - 1)])
