@@ -69,7 +69,10 @@ def answer(
     count, side = len(labels), SMALL.mask_size
     masks = torch.zeros(count, 1, side, side) if mask is None else mask
     with torch.inference_mode():
-        return sam.answering(features, coordinates, labels, masks, torch.full((count,), float(mask is not None)))
+        logits, scores = sam.answering(
+            features, coordinates, labels, masks, torch.full((count,), float(mask is not None))
+        )
+    return logits, scores
 
 
 def saved(folder: Path, state: dict[str, Tensor]) -> Path:
@@ -151,11 +154,13 @@ def tokens_of(sam: Sam, coordinates: list[list[float]], labels: list[int]) -> Te
     """One token a point, built by hand; label -1 is SAM's "no point" token."""
     prompts = sam.prompt_encoder
     places = prompts.pe_layer((torch.tensor(coordinates) + 0.5) / SMALL.image_size)
+    kinds = list(prompts.point_embeddings.parameters())
     rows = [
-        prompts.not_a_point_embed.weight[0] if label < 0 else place + prompts.point_embeddings[label].weight[0]
+        prompts.not_a_point_embed.weight[0] if label < 0 else place + kinds[label][0]
         for place, label in zip(places, labels, strict=True)
     ]
-    return torch.stack(rows)[None]
+    tokens: Tensor = torch.stack(rows)[None]
+    return tokens
 
 
 @pytest.mark.parametrize(
@@ -271,6 +276,17 @@ def test_an_encoder_in_parts_computes_the_same(
     cut = SamBackend.load(export_sam(sam, "small", tmp_path, most_bytes=half), "onnxruntime", threads=1)
     assert [engine.facts.folder.name for engine in cut.engines] == ["encoder", "encoder_2", "decoder"]
     np.testing.assert_array_equal(cut.encode(picture).values, backend.encode(picture).values)
+
+
+@pytest.mark.parametrize(("name", "count"), [("sam_vit_b", 1), ("sam_vit_l", 1), ("sam_vit_h", 2)])
+def test_no_part_of_an_encoder_is_too_large_for_an_onnx_file(name: str, count: int) -> None:
+    with torch.device("meta"):
+        encoder = Sam(PUBLISHED[name]).image_encoder
+    parts = list(encoder_parts(encoder))
+    blocks = [list(encoder.blocks[part.first : part.last]) for part in parts]
+    assert len(parts) == count and sum(map(len, blocks)) == len(encoder.blocks)
+    for part in blocks:
+        assert 4 * sum(weights.numel() for block in part for weights in block.parameters()) < 1.9e9
 
 
 @pytest.mark.parametrize("name", ["encoder", "decoder"])
