@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a cloud is cut into super-points, what a view may say of them, and how they are put together to instances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SegmentationSettings:
+    """Lengths are metres, areas pixels of the view. Chosen on simulated rooms other than those that judge."""
+
+    # Super-points
+    voxel: float = 0.01  # edge, of which one point is kept
+    neighbours: int = 8  # of a point, in the graph that is divided
+    normal_neighbours: int = 20  # of a point, that give its normal
+    reach: float = 0.1  # longer edges of that graph are left out
+    bend: float = 1.0  # cost of a concave right angle,
+    convex: float = 0.3  # and which part of it a convex one costs
+    colour: float = 0.7  # cost of black beside white
+    coarseness: float = 0.04  # Felzenszwalb's k: larger super-points
+    min_points: int = 20  # smaller super-points join the neighbour that costs least
+
+    # Views
+    stride: int = 4  # every so many pixels of a row and of a column tell to which super-point they belong
+    depth_margin: float = 0.03  # a point is seen where the depth image is not nearer by more than this,
+    depth_share: float = 0.02  # and this share of its depth
+    min_pixels: int = 150  # of a super-point that a view must show
+    max_superpoints: int = 256  # prompts a view, the largest
+    prompts: int = 5  # points a prompt
+    best_margin: float = 0.05  # of SAM's masks, the largest whose predicted IoU is so near to the best
+    min_quality: float = 0.3  # masks with less predicted IoU say nothing
+    dark: float = 4.0  # mean brightness below which an image is black
+    stale: float = 0.5  # share of a view's depth that contradicts the cloud, above which its pose is not believed
+
+    # Graph and cut
+    near: float = 0.3  # super-points within this distance may be one instance
+    prior: float = 0.05  # what geometry's guess weighs beside views
+    prior_bias: float = 2.0  # logarithm of the odds for two that touch and differ in nothing
+    prior_concave: float = 20.0  # by how much a concave right angle,
+    prior_colour: float = 6.0  # and a difference of 1 in colour lessen it
+    threshold: float = 0.5  # affinity above which two are rather one than not
+    min_instance: int = 50  # points; smaller groups are no instance
