@@ -19,6 +19,7 @@ from perception_models.runtime.build import build_engines  # noqa: E402
 from perception_models.runtime.facts import load_facts  # noqa: E402
 from perception_models.runtime.half import to_half  # noqa: E402
 from perception_models.segmentation.checkpoints import import_checkpoint, import_weights, recognise  # noqa: E402
+from perception_models.segmentation.predictor import MaskPredictor  # noqa: E402
 from perception_models.segmentation.sam import Sam  # noqa: E402
 from perception_models.segmentation.sam_backend import DEVIATION, MEAN, SamBackend, fit  # noqa: E402
 from perception_models.segmentation.sam_encoder import RelativeAttention, merge, partition  # noqa: E402
@@ -266,6 +267,19 @@ def test_the_backend_gives_the_masks_of_torch(
     np.testing.assert_allclose(found[0], logits[:, chosen].numpy(), atol=1e-4)
     np.testing.assert_allclose(found[1], scores[:, chosen].numpy(), atol=1e-4)
     np.testing.assert_array_equal(found[0] > 0, logits[:, chosen].numpy() > 0)
+
+
+def test_a_predictor_runs_on_an_imported_folder(folder: Path, backend: SamBackend, picture: np.ndarray) -> None:
+    predictor = MaskPredictor.load(str(folder), "onnxruntime", threads=1)
+    predictor.set_image(picture)
+    masks = predictor.predict(points=CLICK[0], labels=CLICK_LABEL[0], box=np.array([10, 5, 90, 70]))
+    box = np.concatenate([CLICK, [[[10, 5], [90, 70]]]], axis=1)
+    expected = backend.decode(backend.encode(picture), box, np.array([[1, 2, 3]]))
+    assert masks.masks.shape == (3, *picture.shape[:2])
+    np.testing.assert_array_equal(masks.logits, expected[0][0])
+    np.testing.assert_array_equal(masks.scores, expected[1][0])
+    again = predictor.predict(points=CLICK[0], labels=CLICK_LABEL[0], mask=masks.logits[0], multimask=False)
+    assert len(again.masks) == len(again.scores) == 1
 
 
 def test_an_encoder_in_parts_computes_the_same(
