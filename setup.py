@@ -68,7 +68,7 @@ setup(
     package_dir={MODELS: "models"},
     package_data={
         "": ["py.typed", "*.yaml"],
-        MODELS: ["*/weights/*.md", "*/weights/*/*"],
+        MODELS: ["*/weights/*.md", "*/weights/*/*", "*/weights/*/*/*"],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
@@ -86,6 +86,7 @@ setup(
             f"detection_node = {NAME}.detection_node:main",
             f"registration_node = {NAME}.registration_node:main",
             f"relocalization_node = {NAME}.relocalization_node:main",
+            f"segmentation_node = {NAME}.segmentation_node:main",
             f"tracking_node = {NAME}.tracking_node:main",
         ]
     },

@@ -16,6 +16,7 @@ ARGUMENTS = {  # name: default, description
     "points": ("points", "topic of the clouds (sensor_msgs/PointCloud2)"),
     "image": ("camera/image", "topic of the images (sensor_msgs/Image)"),
     "camera_info": ("camera/camera_info", "topic of their camera (sensor_msgs/CameraInfo)"),
+    "depth": ("camera/depth", "topic of depth registered to them (sensor_msgs/Image)"),
     "map_file": ("", "map for the relocalization node; empty: as its file of parameters says"),
     "use_sim_time": ("false", "time from /clock, as with ros2 bag play --clock"),
     "autostart": ("", "configure and activate at once; empty: as each node's file says"),
@@ -27,6 +28,8 @@ ARGUMENTS = {  # name: default, description
     "registration_params": (PathJoinSubstitution([SHARE, "config", "registration.yaml"]), "its YAML file"),
     "relocalization": ("false", "run the relocalization node; it needs a map_file"),
     "relocalization_params": (PathJoinSubstitution([SHARE, "config", "relocalization.yaml"]), "its YAML file"),
+    "segmentation": ("false", "run the segmentation node; it needs depth and TF from its map_frame to the camera"),
+    "segmentation_params": (PathJoinSubstitution([SHARE, "config", "segmentation.yaml"]), "its YAML file"),
     "tracking": ("false", "run the tracking node; what it follows is given by id, by a click in RViz or by a box"),
     "tracking_params": (PathJoinSubstitution([SHARE, "config", "tracking.yaml"]), "its YAML file of parameters"),
     "rviz": ("false", "open RViz with this package's displays"),
@@ -40,7 +43,11 @@ def generate_launch_description() -> LaunchDescription:
     """Each task's own launch file, switched by the argument of its name."""
     declared = [DeclareLaunchArgument(n, default_value=d, description=text) for n, (d, text) in ARGUMENTS.items()]
     clouds = [task(name, "points") for name in ("detection", "registration", "tracking")]
-    tasks = [*clouds, task("relocalization", "image", "camera_info", "map_file")]
+    images = [
+        task("relocalization", "image", "camera_info", "map_file"),
+        task("segmentation", "image", "camera_info", "depth", "points"),
+    ]
+    tasks = [*clouds, *images]
     return LaunchDescription([*declared, *tasks, rviz()])
 
 

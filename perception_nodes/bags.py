@@ -30,7 +30,8 @@ from perception_nodes.bag_types import bag_types
 
 POINTS = "/points"
 IMAGE, DEPTH, CAMERA_INFO = "/camera/image", "/camera/depth", "/camera/camera_info"
-DETECTIONS, ODOMETRY, POSE, TRACKS = "/detections", "/odometry", "/pose", "/tracks"  # what replayed nodes answered
+# What replayed nodes answered.
+DETECTIONS, ODOMETRY, POSE, TRACKS, LABELS = "/detections", "/odometry", "/pose", "/tracks", "/label_image"
 TRUTH_DETECTIONS = "/ground_truth/detections"
 TRUTH_ODOMETRY = "/ground_truth/odometry"
 TRUTH_COVERAGE = "/ground_truth/coverage"

@@ -50,6 +50,7 @@ COLORS = {
     "yuyv": Layout("u1", 2, cv2.COLOR_YUV2RGB_YUY2),
 }
 DEPTHS = {"16UC1": Layout("u2", 1), "mono16": Layout("u2", 1), "32FC1": Layout("f4", 1)}
+LABELS = {"32SC1": Layout("i4", 1)}
 ENCODINGS = {"|u1": {2: "mono8", 3: "rgb8"}, "<u2": {2: "16UC1"}, "<i4": {2: "32SC1"}, "<f4": {2: "32FC1"}}
 
 
@@ -79,6 +80,11 @@ def decode_depth(message: Any) -> Floats:
     if pixels.dtype.kind == "u":
         return metres / np.float32(1000)
     return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
+
+
+def decode_labels(message: Any) -> NDArray[np.int32]:
+    """Labels (H, W) int32 of an image in 32SC1. Raises InvalidMessage as `decode_depth`."""
+    return _pixels(message, _layout(message, LABELS, "a label image"))[..., 0].astype(np.int32)
 
 
 def encode_image(pixels: NDArray[Any], header: Header) -> Image:

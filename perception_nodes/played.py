@@ -86,9 +86,21 @@ TRACKING = Played(
     record=bags.TRACKS,
     beside=((bags.TRUTH_DETECTIONS, "detections", Detection3DArray),),
 )
+SEGMENTATION = Played(
+    module="perception_nodes.segmentation_node",
+    name="segmentation_node",
+    source=BagReader.image_topic,
+    input="image",
+    kind=Image,
+    answer="label_image",
+    answer_kind=Image,
+    record=bags.LABELS,
+    beside=((bags.CAMERA_INFO, "camera_info", CameraInfo), (bags.DEPTH, "depth", Image)),
+)
 PLAYED = {
     "detection": DETECTION,
     "registration": REGISTRATION,
     "relocalization": RELOCALIZATION,
+    "segmentation": SEGMENTATION,
     "tracking": TRACKING,
 }

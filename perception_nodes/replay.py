@@ -70,7 +70,7 @@ def replay(
         # Best effort, as on a robot, loses messages now and then; in lock-step none may be lost.
         given = {"reliable_input": rate is None, **(parameters or {})}
         node = NodeProcess(played.module, given, target.with_suffix(".node.log"))
-        session.start(stack, node, with_transforms=bool(given.keys() & {"target_frame", "fixed_frame"}))
+        session.start(stack, node, with_transforms=bool(given.keys() & {"target_frame", "fixed_frame", "map_frame"}))
         messages = watch(bag.raw(topics), sum(bag.count(name) for name in topics))
         if rate is None:
             session.play_in_step(messages)

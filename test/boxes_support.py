@@ -105,10 +105,17 @@ class TrueParts:
         features = np.eye(5, dtype=np.float32)[most]
         return Evidence(names, features, np.column_stack([names[one], names[other]]), overlap, np.ones_like(overlap))
 
-    def group(self, points, labels, evidence):
+    def group(self, surface, evidence):
         """What is one thing in most views."""
         one, other = evidence.pairs[evidence.overlap > 0.5].T
-        return components(int(labels.max()) + 1, one, other)
+        groups = components(int(surface.labels.max()) + 1, one, other)
+        return groups, np.linspace(0.5, 1, groups.max() + 1, dtype=np.float32)
+
+    def mask(self, frame, pixel):
+        """The true instance at the pixel."""
+        truth = self.truth[frame.rgb.tobytes()]
+        x, y = np.rint(pixel).astype(int)
+        return truth == truth[y, x]
 
     def close(self) -> None:
         self.closed += 1

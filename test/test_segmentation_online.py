@@ -256,7 +256,9 @@ def test_what_views_said_is_averaged_as_a_slow_book_keeper_does():
     gathered.rename(name)
     gathered.add(random_evidence(rng, 0))
     rows = np.array([9, 2, 5, 11, 0])
-    known = gathered.among(rows)
+    chosen = np.full(15, -1)
+    chosen[rows] = np.arange(5)
+    known = gathered.among(chosen)
     for place, row in enumerate(rows):
         old = int(np.flatnonzero(name == row)[0])
         told = [e.features[list(e.superpoints).index(old)] for e in views if old in e.superpoints]

@@ -37,9 +37,9 @@ def compare(voxels: Voxels, frame: RgbdFrame, view: int, settings: OnlineSetting
     """Compares the voxels in view of a frame, the `view`-th to come, with its depth image."""
     rows, places = voxels.in_view(frame, settings)
     measured, least = _depth_at(frame, places)
-    margin = NEAR + SHARE * places[:, 2]
     known = measured > 0
-    rows, places, measured, least, margin = (c[known] for c in (rows, places, measured, least, margin))
+    rows, places, measured, least = rows[known], places[known], measured[known], least[known]
+    margin = NEAR + SHARE * places[:, 2]
     confirmed = np.abs(measured - places[:, 2]) <= margin
     passed = least > places[:, 2] + margin
     facing = _faces_camera(voxels, rows, frame)

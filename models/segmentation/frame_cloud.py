@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from perception_models.geometry import se3
 from perception_models.geometry.cameras import Floats, RgbdFrame, unproject
 from perception_models.segmentation.online_settings import OnlineSettings
+from perception_models.segmentation.thinning import Thinned
 
 Integers = NDArray[np.int64]
-_BITS, _MIDDLE = 21, 1 << 20  # of a voxel's place on one axis
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,7 @@ class FrameCloud:
         seen = (depth >= settings.min_depth) & (depth <= settings.max_depth)
         points = se3.apply(frame.pose, unproject(frame.depth, frame.camera_matrix)[thin][seen])
         rows = np.full(depth.shape, -1, np.int64)
-        owners, count = _voxels(points, settings.voxel)
-        rows[seen] = owners
-        means = _means(np.column_stack([points, frame.rgb[thin][seen], depth[seen]]), owners, count)
-        return FrameCloud(means[:, :3], np.rint(means[:, 3:6]).astype(np.uint8), means[:, 6], rows)
-
-
-def _voxels(points: Floats, size: float) -> tuple[Integers, int]:
-    """The voxel (N,) of each point (N, 3), numbered without gaps, and how many there are."""
-    cells = np.floor(points / size).astype(np.int64) + _MIDDLE
-    keys = (cells[:, 0] << 2 * _BITS) | (cells[:, 1] << _BITS) | cells[:, 2]
-    unique, owners = np.unique(keys, return_inverse=True)
-    return owners, len(unique)
-
-
-def _means(values: NDArray[np.floating], owners: Integers, count: int) -> Floats:
-    """Mean (count, C) of the rows of values (N, C) by owner (N,)."""
-    sums = np.stack([np.bincount(owners, column, count) for column in values.T], axis=1)
-    return (sums / np.maximum(np.bincount(owners, minlength=count), 1)[:, None]).astype(np.float32)
+        thinned = Thinned.of(points, settings.voxel)
+        rows[seen] = thinned.rows
+        colors = np.rint(thinned.mean(frame.rgb[thin][seen])).astype(np.uint8)
+        return FrameCloud(thinned.points, colors, thinned.mean(depth[seen, None])[:, 0], rows)

@@ -19,8 +19,8 @@ class Gathered:
 
     def __init__(self) -> None:
         self._keys = np.zeros(0, np.int64)
-        self._overlap = np.zeros(0)
-        self._weight = np.zeros(0)
+        self._overlap: Floats = np.zeros(0)
+        self._weight: Floats = np.zeros(0)
         self._features = np.zeros((0, 0), np.float32)
         self._views = np.zeros(0)
 
@@ -50,21 +50,21 @@ class Gathered:
         np.add.at(self._features, evidence.superpoints, evidence.features)
         np.add.at(self._views, evidence.superpoints, 1)
 
-    def among(self, rows: Integers) -> Evidence:
-        """What is known of some super-points and the pairs among them, as one view that names them 0, 1, ... in the
-        order of `rows` (R,): mean overlaps, and weights of all views together."""
-        name = np.full(len(self._views), -1, np.int64)
-        name[rows] = np.arange(len(rows))
-        ends = name[_ends(self._keys)]
-        inside = (ends >= 0).all(axis=1)
-        weight = self._weight[inside]
-        seen = rows[self._views[rows] > 0]
+    def among(self, name: Integers) -> Evidence:
+        """What is known of some super-points and the pairs among them, as one view: super-point i is called name[i]
+        (S,), numbered without gaps, -1 where it is left out; those of one name count as one. Overlaps and features are
+        means, weights are of all views together."""
+        some = Gathered()
+        some._views, some._features = self._views, self._features
+        some._keys, some._overlap, some._weight = self._keys, self._overlap, self._weight
+        some.rename(name)
+        seen = np.flatnonzero(some._views > 0)
         return Evidence(
-            superpoints=name[seen],
-            features=self._features[seen] / self._views[seen, None].astype(np.float32),
-            pairs=ends[inside],
-            overlap=(self._overlap[inside] / np.maximum(weight, 1e-12)).astype(np.float32),
-            weight=weight.astype(np.float32),
+            superpoints=seen,
+            features=np.asarray(some._features[seen] / some._views[seen, None], np.float32),
+            pairs=_ends(some._keys),
+            overlap=(some._overlap / np.maximum(some._weight, 1e-12)).astype(np.float32),
+            weight=some._weight.astype(np.float32),
         )
 
     def rename(self, name: Integers) -> None:
@@ -83,13 +83,15 @@ class Gathered:
     def _sum(self, keys: Integers, overlap: Floats, weight: Floats) -> None:
         """The sums by pair, of which one may come several times."""
         self._keys, owners = np.unique(keys, return_inverse=True)
-        self._overlap, self._weight = (np.bincount(owners, values, len(self._keys)) for values in (overlap, weight))
+        self._overlap = np.bincount(owners, overlap, len(self._keys)).astype(float)
+        self._weight = np.bincount(owners, weight, len(self._keys)).astype(float)
 
 
 def _keys(pairs: NDArray[np.integer]) -> Integers:
     """One number a pair (P, 2), whichever of the two is named first."""
     low, high = pairs.min(axis=1, initial=1 << _SHIFT), pairs.max(axis=1, initial=0)
-    return (low.astype(np.int64) << _SHIFT) | high.astype(np.int64)
+    keys: Integers = (low.astype(np.int64) << _SHIFT) | high.astype(np.int64)
+    return keys
 
 
 def _ends(keys: Integers) -> Integers:

@@ -34,10 +34,12 @@ class Patches:
         """Mean unit normals and mean colours (count, 3)."""
         normals, colors = (self._sums(values) for values in (self.normals, self.colors))
         lengths = np.linalg.norm(normals, axis=1, keepdims=True)
-        return normals / np.maximum(lengths, 1e-9), colors / np.maximum(self.sizes, 1)[:, None]
+        normals /= np.maximum(lengths, np.float32(1e-9))
+        return normals, colors / np.maximum(self.sizes, 1)[:, None].astype(np.float32)
 
     def _sums(self, values: NDArray[np.generic]) -> Floats:
-        return np.stack([np.bincount(self.labels, column, self.count) for column in values.T], axis=1)
+        sums = [np.bincount(self.labels, column, self.count) for column in values.T]
+        return np.stack(sums, axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True)

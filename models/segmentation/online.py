@@ -25,11 +25,12 @@ from perception_models.segmentation.frame_cloud import FrameCloud
 from perception_models.segmentation.gathered import Gathered
 from perception_models.segmentation.identities import NEW, keep_identities
 from perception_models.segmentation.joining import Joined, Patches, join
-from perception_models.segmentation.online_parts import Parts
+from perception_models.segmentation.online_parts import Parts, Surface
 from perception_models.segmentation.online_settings import OnlineSettings
 from perception_models.segmentation.voxels import Voxels
 
 Integers = NDArray[np.int64]
+BESIDE = 0.5  # m around the super-points in view, within which others matter to them
 TOUCH = 2.0  # voxels beyond the noise of depth within which two surfaces touch
 
 
@@ -58,12 +59,17 @@ class InstanceMap:
         """Forgets everything; ids begin anew."""
         self._voxels, self._gathered = Voxels.none(), Gathered()
         self._ids = np.zeros(0, np.int64)  # instance of each super-point
+        self._scores = np.zeros(0, np.float32)  # of that instance
         self._next_id, self._view = NEW + 1, 0
         self.last_frame: RgbdFrame | None = None
 
     def __len__(self) -> int:
         """Voxels held."""
         return len(self._voxels)
+
+    def __bool__(self) -> bool:
+        """A map is one even where it is empty."""
+        return True
 
     @property
     def superpoints(self) -> int:
@@ -80,6 +86,11 @@ class InstanceMap:
         """Instance (N,) of each voxel, 1 and up; an instance keeps its id for as long as any of it is held."""
         return self._ids[self._voxels.superpoints]
 
+    def scores(self, ids: Integers) -> Floats:
+        """How sure (K,), 0 to 1, it is that instances (K,) that are held are one thing each."""
+        names, rows = np.unique(self._ids, return_index=True)
+        return self._scores[rows[np.searchsorted(names, ids)]]
+
     def update(self, frame: RgbdFrame, stamp: float) -> MapUpdate:
         """Takes in a view of `stamp` seconds, or leaves it out, with the reason, and the map as it was."""
         self.timing = {}
@@ -94,9 +105,9 @@ class InstanceMap:
             self._refresh(agreement, stamp)
             pixels, added = self._take_in(FrameCloud.of(frame, self.settings), frame, stamp)
         with self._timed("inference"):
-            changed = self._look(frame, added)
+            in_view = self._look(frame)
         with self._timed("postprocess"):
-            names = self._regroup(changed)
+            names = self._regroup(in_view)
             labels = self._label_image(pixels, frame.rgb.shape[:2])
             self._forget(frame, stamp)
         self.last_frame = frame
@@ -168,36 +179,57 @@ class InstanceMap:
         names = np.where(apart, self.superpoints + np.cumsum(apart) - 1, -1)
         names[joins] = name[joined.into[joins]]
         self._ids = np.append(self._ids, np.full(apart.sum(), NEW))
+        self._scores = np.append(self._scores, np.zeros(apart.sum(), np.float32))
         self._gathered.grow(self.superpoints)
         return names
 
-    def _look(self, frame: RgbdFrame, added: int) -> Integers:
-        """Gathers what the view says; gives back the super-points (V,) that it speaks of or that grew."""
+    def _look(self, frame: RgbdFrame) -> Integers:
+        """Gathers what the view says; gives back the super-points (V,) in the camera's field of view."""
         rows, _ = self._voxels.in_view(frame, self.settings)
-        if not len(rows):
-            return rows
         names, labels = np.unique(self._voxels.superpoints[rows], return_inverse=True)
-        evidence = self.parts.look(frame, self._voxels.points[rows], labels.astype(np.int32))
-        spoken = names[evidence.superpoints].astype(np.int64)
-        self._gathered.add(replace(evidence, superpoints=spoken, pairs=names[evidence.pairs].astype(np.int64)))
-        grown = self._voxels.superpoints[len(self._voxels) - added :]
-        return np.union1d(spoken, np.concatenate([grown, np.flatnonzero(self._ids == NEW)]))
+        if len(rows):
+            evidence = self.parts.look(frame, self._voxels.points[rows], labels.astype(np.int32))
+            renamed = names[evidence.superpoints].astype(np.int64), names[evidence.pairs].astype(np.int64)
+            self._gathered.add(replace(evidence, superpoints=renamed[0], pairs=renamed[1]))
+        return np.union1d(names, np.flatnonzero(self._ids == NEW))
 
-    def _regroup(self, changed: Integers) -> tuple[int, ...]:
-        """Cuts the instances of some super-points anew; gives back the ids that are concerned."""
-        former = np.unique(self._ids[changed])
-        concerned = np.isin(self._ids, former)
-        names = np.flatnonzero(concerned)
-        if not len(names):
+    def _regroup(self, some: Integers) -> tuple[int, ...]:
+        """Cuts the instances of some super-points anew; gives back the ids that are concerned. What else belongs to
+        these instances stays together: it counts as one super-point each."""
+        if not len(some):
             return ()
-        rows = np.flatnonzero(concerned[self._voxels.superpoints])
-        labels = np.searchsorted(names, self._voxels.superpoints[rows])
-        groups = self.parts.group(self._voxels.points[rows], labels, self._gathered.among(names))
-        sizes = np.bincount(labels, minlength=len(names))
-        ids = keep_identities(groups, self._ids[names], sizes, self._next_id, self.settings.older)
-        self._ids[names] = ids
+        former = np.setdiff1d(self._ids[some], NEW)
+        place = np.searchsorted(former, self._ids)
+        rest = np.append(former, NEW)[place] == self._ids
+        rest[some] = False
+        others = np.unique(place[rest])
+        name = np.full(self.superpoints, -1)
+        name[some] = np.arange(len(some))
+        name[rest] = len(some) + np.searchsorted(others, place[rest])
+        held = np.append(self._ids[some], former[others])
+        self._name_anew(name, held, len(some))
+        return tuple(np.union1d(former, self._ids[some]).tolist())
+
+    def _name_anew(self, name: Integers, held: Integers, whole: int) -> None:
+        """Ids for super-points by name (S,), -1 for those that are not concerned, whose names had ids `held` (K,)."""
+        groups, scores = self.parts.group(self._surface(name, whole), self._gathered.among(name))
+        sizes = np.bincount(name[self._voxels.superpoints] + 1, minlength=len(held) + 1)[1:]
+        ids = keep_identities(np.asarray(groups, np.int64), held, sizes, self._next_id, self.settings.older)
+        mine = name >= 0
+        self._ids[mine], self._scores[mine] = ids[name[mine]], scores[groups][name[mine]]
         self._next_id = max(self._next_id, int(ids.max()) + 1)
-        return tuple(np.union1d(former[former != NEW], ids).tolist())
+
+    def _surface(self, name: Integers, whole: int) -> Surface:
+        """The voxels of super-points by name (S,), -1 for none: of the first `whole` names all, of others what is near
+        these, and one at least."""
+        labels = name[self._voxels.superpoints]
+        wanted = (labels >= 0) & (labels < whole)
+        near = self._voxels.around(self._voxels.points[wanted], BESIDE)
+        wanted[near[labels[near] >= 0]] = True
+        wanted[np.unique(labels, return_index=True)[1]] = True
+        rows = np.flatnonzero(wanted & (labels >= 0))
+        some = self._voxels.where(rows)
+        return Surface(some.points, some.normals, some.colors, labels[rows])
 
     def _label_image(self, pixels: Integers, shape: tuple[int, int]) -> NDArray[np.int32]:
         """Ids (H, W) from the voxel (h, w) of each pixel of the thinned image."""
@@ -230,7 +262,7 @@ class InstanceMap:
             return rows
         name = np.append(np.where(stays, np.cumsum(stays) - 1, -1), -1)[heirs]
         self._voxels.superpoints = name[self._voxels.superpoints].astype(np.int32)
-        self._ids = self._ids[stays]
+        self._ids, self._scores = self._ids[stays], self._scores[stays]
         self._gathered.rename(name)
         return name
 
