@@ -7,18 +7,22 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from boxes_support import BOXES, HEIGHT, WIDTH, TrueParts, around, looking, view
+from boxes_support import BOXES, HEIGHT, MATRIX, WIDTH, TrueParts, around, looking, view
 
 from perception_models.geometry import se3
-from perception_models.geometry.cameras import RgbdFrame, unproject
+from perception_models.geometry.cameras import RgbdFrame, rays, unproject
 from perception_models.segmentation.depth_agreement import compare
 from perception_models.segmentation.evidence import Evidence
 from perception_models.segmentation.frame_cloud import FrameCloud
 from perception_models.segmentation.gathered import Gathered
 from perception_models.segmentation.identities import keep_identities
 from perception_models.segmentation.joining import Patches, join
+from perception_models.segmentation.lidar_depth import depth_from_points
 from perception_models.segmentation.online import InstanceMap
+from perception_models.segmentation.online_objects import ObjectList, point_at
+from perception_models.segmentation.online_parts import at_voxel
 from perception_models.segmentation.online_settings import OnlineSettings
+from perception_models.segmentation.settings import SegmentationSettings
 
 SETTINGS = OnlineSettings(stride=1, max_depth=2.6)  # farther, a pixel of the test camera is wider than a voxel
 
@@ -332,3 +336,73 @@ def test_depth_confirms_what_is_there_and_looks_through_what_is_not(parts, built
     assert not agreement.contradiction
     assert (truth[agreement.passed] == 1).mean() > 0.95
     assert (truth[agreement.confirmed] == 1).mean() < 0.02
+
+
+def test_objects_have_the_boxes_of_what_stands_there(built):
+    objects = ObjectList().of(built)
+    assert (objects.sizes >= SETTINGS.smallest).all() and ((objects.scores >= 0) & (objects.scores <= 1)).all()
+    truth = true_instance(built.voxels.points)
+    for number, box in enumerate(BOXES, start=1):
+        name = np.bincount(built.ids[truth == number]).argmax()
+        found = objects.boxes[list(objects.ids).index(name)]
+        np.testing.assert_allclose(found[:3], box[:3], atol=0.05)
+        np.testing.assert_allclose(sorted(found[3:5]), sorted(box[3:5]), atol=0.06)
+
+
+def test_boxes_are_kept_until_their_instance_changes(parts, built):
+    objects = ObjectList()
+    before = objects.of(built)
+    built.update(parts.view(around(3.2)), 9.0)
+    np.testing.assert_array_equal(objects.of(built).boxes, ObjectList().of(built).boxes)
+    assert set(before.ids) & set(objects.of(built).ids)
+
+
+def test_what_is_pointed_at_is_what_the_last_view_shows_there(parts, built):
+    found = point_at(built, np.array([0.0, 0.0, 0.3]), 0.1)
+    truth = true_instance(built.voxels.points)
+    assert found.source == "image" and (truth[found.rows] == 1).mean() > 0.93
+    assert len(found.rows) > 0.85 * (truth == 1).sum()
+
+
+def test_what_the_last_view_does_not_show_is_taken_from_the_map(parts, built):
+    built.update(parts.view(looking([3.0, 0.0, 1.2], [4.0, 0, 0])), 9.0)
+    found = point_at(built, np.array([0.0, 0.0, 0.3]), 0.1)
+    assert found.source == "map"
+    np.testing.assert_array_equal(found.rows, np.flatnonzero(built.ids == found.identity))
+
+
+def test_pointing_beside_everything_is_told(parts, built):
+    with pytest.raises(ValueError, match="nothing within 0.1 m of .*: the nearest is"):
+        point_at(built, np.array([0.0, 0.0, 1.5]), 0.1)
+    with pytest.raises(ValueError, match="it is empty"):
+        point_at(InstanceMap(parts, SETTINGS), np.zeros(3), 0.1)
+
+
+def test_depth_from_the_points_of_a_plane_is_that_of_the_plane_between_them_too():
+    normal, distance = np.array([0.2, -0.5, 0.84]), 2.0
+    directions = rays(MATRIX, WIDTH, HEIGHT)
+    truth = (distance / (directions @ normal)).astype(np.float32)
+    rows = np.random.default_rng(0).choice(WIDTH * HEIGHT, WIDTH * HEIGHT // 12, replace=False)
+    points = (directions * truth[..., None]).reshape(-1, 3)[rows]
+    depth = depth_from_points(points, MATRIX, WIDTH, HEIGHT)
+    known = depth > 0
+    assert known.mean() > 0.9
+    np.testing.assert_allclose(depth[known], truth[known], rtol=1e-3)
+
+
+def test_no_depth_is_filled_in_across_an_edge_or_far_from_points():
+    directions = rays(MATRIX, WIDTH, HEIGHT)
+    truth = np.where(np.arange(WIDTH) < WIDTH // 2, 1.0, 2.0) * np.ones((HEIGHT, 1))
+    points = (directions * truth[..., None])[: HEIGHT // 2 : 3, ::3].reshape(-1, 3)
+    depth = depth_from_points(points.astype(np.float32), MATRIX, WIDTH, HEIGHT)
+    known = depth > 0
+    np.testing.assert_allclose(depth[known], truth[known], rtol=1e-3)
+    assert known[5:50, 10:70].mean() > 0.9 and not known[70:].any()
+    assert len(depth_from_points(np.zeros((0, 3), np.float32), MATRIX, 8, 4)) == 4
+
+
+def test_settings_for_coarser_voxels_mean_the_same_surface():
+    fine = SegmentationSettings(voxel=0.01, min_points=20, coarseness=0.04)
+    coarse = at_voxel(fine, 0.02)
+    assert (coarse.voxel, coarse.min_points, coarse.coarseness) == (0.02, 5, 0.01)
+    assert at_voxel(fine, 0.01) == fine
