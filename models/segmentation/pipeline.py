@@ -71,23 +71,18 @@ class Segmenter:
             raise ValueError(f"points are (N, 3), finite, in metres; got {points.shape}")
         if not len(points):
             return as_instances(points, np.zeros(0, np.int32), np.zeros(0, np.float32), 1)
-        frames, skipped = self.usable(frames)
+        skipped = [fault_of(frame, CHECKS) for frame in frames]
         began = time.perf_counter()
-        parts = self.prepare(points, frames, colors)
+        parts = self.prepare(points, [frame for frame, fault in zip(frames, skipped, strict=True) if not fault], colors)
         prepared = time.perf_counter()
-        skipped += self.gather(parts, frames)
+        if self.predictor is not None:
+            skipped = [fault or self.gather(parts, frame) for frame, fault in zip(frames, skipped, strict=True)]
         gathered = time.perf_counter()
-        instances = self.divide(points, parts, tuple(skipped))
+        instances = self.divide(points, parts, tuple(f"view {n}: {fault}" for n, fault in enumerate(skipped) if fault))
         done = time.perf_counter()
         spans = {"superpoints": prepared - began, "views": gathered - prepared, "cut": done - gathered}
         self.timing = {name: 1e3 * seconds for name, seconds in spans.items()}
         return instances
-
-    def usable(self, frames: Sequence[RgbdFrame]) -> tuple[list[RgbdFrame], list[str]]:
-        """The frames that can be used as far as they themselves tell, and why the others cannot."""
-        faults = [fault_of(frame, CHECKS) for frame in frames]
-        kept = [frame for frame, fault in zip(frames, faults, strict=True) if not fault]
-        return kept, [f"view {number}: {fault}" for number, fault in enumerate(faults) if fault]
 
     def prepare(self, points: Floats, frames: Sequence[RgbdFrame], colors: Colors | None) -> Parts:
         """Thin a cloud, find its super-points and what their surfaces say of each other."""
@@ -104,19 +99,16 @@ class Segmenter:
         graph = SuperpointGraph(thinned.points, normals, shades, labels, settings, edges)
         return Parts(thinned, labels, graph)
 
-    def gather(self, parts: Parts, frames: Sequence[RgbdFrame]) -> list[str]:
-        """Add what views say to the graph -> why some say nothing."""
-        skipped = []
-        for number, frame in enumerate(frames if self.predictor is not None else ()):
-            projection = visible(parts.thinned.points, frame, self.settings)
-            fault = contradiction(projection, self.settings)
-            if fault:
-                skipped.append(f"usable view {number}: {fault}")
-                continue
-            assert self.predictor is not None
-            points, labels = parts.thinned.points, parts.superpoints
-            parts.graph.add(look(frame, points, labels, self.predictor, self.settings, projection))
-        return skipped
+    def gather(self, parts: Parts, frame: RgbdFrame) -> str:
+        """Add what a view says to the graph -> why it says nothing, else empty. Raises ValueError without predictor."""
+        if self.predictor is None:
+            raise ValueError("without a predictor views say nothing of instances: load one")
+        points = parts.thinned.points
+        projection = visible(points, frame, self.settings)
+        fault = contradiction(projection, self.settings)
+        if not fault:
+            parts.graph.add(look(frame, points, parts.superpoints, self.predictor, self.settings, projection))
+        return fault
 
     def divide(self, points: Floats, parts: Parts, skipped: tuple[str, ...] = ()) -> Instances:
         """Cut the graph and give every point (N, 3) of the whole cloud its instance."""
