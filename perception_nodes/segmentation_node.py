@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -57,9 +58,7 @@ class SegmentationNode(PerceptionNode[SegmentationParameters, InstanceMap]):
         Output("~/prompted_points", PointCloud2),
     )
 
-    def __init__(
-        self, load_map: Callable[[SegmentationParameters], InstanceMap] = load_map, **arguments: object
-    ) -> None:
+    def __init__(self, load_map: Callable[[SegmentationParameters], InstanceMap] = load_map, **arguments: Any) -> None:
         self._load_map = load_map
         self._busy = threading.Lock()  # services come on a thread of their own
         self._camera_info: CameraInfo | None = None

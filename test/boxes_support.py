@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,45 @@ class TrueParts:
 
     def close(self) -> None:
         self.closed += 1
+
+
+class TruePredictor:
+    """A promptable model that answers with the true instance under the first point of each prompt."""
+
+    engine_info = NoInfo()
+
+    def __init__(self) -> None:
+        self.truth: dict[bytes, np.ndarray] = {}
+        self.images = 0
+
+    def view(self, pose: np.ndarray) -> RgbdFrame:
+        """A frame whose instances it knows from now on."""
+        frame, instances = view(pose)
+        self.truth[frame.rgb.tobytes()] = instances
+        return frame
+
+    def set_image(self, rgb, depth=None):
+        self.images += 1
+        self.shown = self.truth[rgb.tobytes()]
+
+    def predict(self, points, labels):
+        masks = np.stack([self._mask(points[0]), np.zeros_like(self.shown, bool)])
+        return SimpleNamespace(masks=masks, scores=np.array([0.9, 0.1], np.float32))
+
+    def predict_many(self, points, labels):
+        masks = np.stack([self._mask(prompt[0]) for prompt in points])[:, None]
+        logits = np.where(masks, 4.0, -4.0).astype(np.float32)
+        return SimpleNamespace(logits=logits, scores=np.full(logits.shape[:2], 0.9, np.float32), stride=1.0)
+
+    def features_at(self, pixels):
+        return np.ones((len(pixels), 2), np.float32)
+
+    def close(self) -> None:
+        pass
+
+    def _mask(self, pixel):
+        x, y = np.rint(pixel).astype(int)
+        return self.shown == self.shown[y, x]
 
 
 def components(count: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -129,7 +129,7 @@ def start(context, parts):  # noqa: F811
         return InstanceMap(parts, OnlineSettings(voxel=p.voxel, stride=1, max_depth=2.6, smallest=p.smallest))
 
     def start(**parameters) -> SegmentationBench:
-        given = {"tf_timeout": 1.0, "depth_timeout": 1.0, "cloud_period": 0.0, **EVERY, **parameters}
+        given = {"tf_timeout": 5.0, "depth_timeout": 5.0, "cloud_period": 0.0, **EVERY, **parameters}
         node = SegmentationNode(make_map, context=context, parameter_overrides=overrides(**given))
         bench = SegmentationBench(node, Node("client", context=context))
         bench.connect(parts)
@@ -157,6 +157,7 @@ def refused(bench: SegmentationBench, text: str) -> None:
     assert len(bench.node.model) == 0
     values = bench.diagnosis()
     assert values["left_out"] == "1" and text in values["left_out_reason"]
+    bench.set(depth_timeout=5.0, tf_timeout=5.0)
     bench.good_view_passes()
 
 
@@ -244,7 +245,7 @@ def test_a_stale_pose_is_not_taken(bench):
     message = bench.send(bench.next_view(), with_pose=False)
     wait_for(lambda: bench.was_diagnosed(DiagnosticStatus.WARN, "extrapolation into the future"))
     assert len(bench.node.model) == held and not bench.answers("label_image", message)
-    bench.set(tf_timeout=1.0)
+    bench.set(tf_timeout=5.0)
     bench.good_view_passes()
 
 
@@ -390,8 +391,8 @@ def test_a_click_gives_the_object_at_that_point(bench):
     bench.click([0.0, 0.0, 0.3])  # the top of the first box
     wait_for(lambda: bench.got["prompted_points"])
     points = decode_points(bench.got["prompted_points"][0])[:, :3]
-    assert bench.got["prompted_points"][0].header.frame_id == "map" and len(points) > 300
-    assert (np.abs(points[:, :2]) < [0.22, 0.17]).all() and points[:, 2].max() > 0.28
+    assert bench.got["prompted_points"][0].header.frame_id == "map" and len(points) > 250
+    assert (np.abs(points[:, :2]) < [0.22, 0.17]).all(axis=1).mean() > 0.95 and points[:, 2].max() > 0.28
     answer = bench.call("segment_clicked")
     assert answer.success and "by the image" in answer.message
     wait_for(lambda: len(bench.got["prompted_points"]) == 2)
@@ -402,7 +403,8 @@ def test_a_click_in_another_frame_is_moved_to_the_map(bench):
     pose = around(bench.angle)
     bench.click(se3.apply(se3.inverse(pose), np.array([0.0, 0.0, 0.3])), "camera")
     wait_for(lambda: bench.got["prompted_points"])
-    assert np.abs(decode_points(bench.got["prompted_points"][0])[:, :2]).max() < 0.25
+    points = decode_points(bench.got["prompted_points"][0])[:, :3]
+    assert (np.abs(points[:, :2]) < [0.22, 0.17]).all(axis=1).mean() > 0.95 and points[:, 2].max() > 0.28
 
 
 def test_clicks_beside_everything_or_not_finite_are_told(bench):

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from boxes_support import BOXES, HEIGHT, MATRIX, WIDTH, TrueParts, around, looking, view
+from boxes_support import BOXES, HEIGHT, MATRIX, WIDTH, TrueParts, TruePredictor, around, looking, view
 
 from perception_models.geometry import se3
 from perception_models.geometry.cameras import RgbdFrame, rays, unproject
@@ -20,7 +21,7 @@ from perception_models.segmentation.joining import Patches, join
 from perception_models.segmentation.lidar_depth import depth_from_points
 from perception_models.segmentation.online import InstanceMap
 from perception_models.segmentation.online_objects import ObjectList, point_at
-from perception_models.segmentation.online_parts import at_voxel
+from perception_models.segmentation.online_parts import SegmenterParts, at_voxel
 from perception_models.segmentation.online_settings import OnlineSettings
 from perception_models.segmentation.settings import SegmentationSettings
 
@@ -32,12 +33,22 @@ def parts() -> TrueParts:
     return TrueParts()
 
 
-@pytest.fixture
-def built(parts) -> InstanceMap:
+@pytest.fixture(scope="module")
+def half_way() -> InstanceMap:
     """The map after half a way around the boxes."""
+    parts = TrueParts()
     instance_map = InstanceMap(parts, SETTINGS)
     for step in range(8):
         assert instance_map.update(parts.view(around(step * 0.4)), float(step)).accepted
+    return instance_map
+
+
+@pytest.fixture
+def built(parts, half_way) -> InstanceMap:
+    """A copy of that map, on the test's own parts."""
+    instance_map = deepcopy(half_way)
+    instance_map.parts = parts
+    parts.truth |= half_way.parts.truth
     return instance_map
 
 
@@ -67,6 +78,24 @@ def test_each_thing_is_one_instance_and_keeps_its_id_all_the_way_around(parts):
     for number, name in ids[0].items():
         assert (found[truth == number] == name).mean() > 0.97
         assert (truth[found == name] == number).mean() > 0.9  # the lowest voxels of a box count as floor here
+
+
+def test_with_the_segmenter_s_own_steps_things_stay_apart_and_keep_their_ids():
+    predictor = TruePredictor()
+    steps = SegmenterParts(predictor, SETTINGS.voxel, SegmentationSettings(min_pixels=40, stride=2))
+    instance_map = InstanceMap(steps, SETTINGS)
+    ids = []
+    for step in range(8):
+        assert instance_map.update(predictor.view(around(step * 0.3)), float(step)).accepted
+        truth = true_instance(instance_map.voxels.points)
+        ids.append([int(np.bincount(instance_map.ids[truth == number]).argmax()) for number in (0, 1, 2, 3)])
+    assert all(one == ids[-1] for one in ids[2:]) and len(set(ids[-1])) == 4
+    for number, name in enumerate(ids[-1]):
+        assert (instance_map.ids[truth == number] == name).mean() > 0.85
+    before = predictor.images
+    assert point_at(instance_map, np.array([0.0, 0.0, 0.3]), 0.1).identity == ids[-1][1]
+    point_at(instance_map, np.array([0.0, 0.0, 0.3]), 0.1)
+    assert predictor.images == before + 1  # the second click needs no second look at the image
 
 
 def test_the_label_image_is_that_of_the_instances_in_view(parts, built):
