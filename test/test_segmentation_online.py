@@ -186,6 +186,14 @@ def test_new_things_before_known_ones_are_no_contradiction(parts, built):
     assert update.accepted and update.added > 100
 
 
+def test_what_a_near_thing_hides_does_not_speak_against_a_view(parts, built):
+    """Close to a box its voxels are far from each other in the image, and what is behind shows between them."""
+    eye = BOXES[0, :3] + [0.05, -0.55, 0.1]
+    for number, offset in enumerate(([0, 0, 0], [0.02, 0.06, 0], [0.0, 0.12, 0.0])):
+        frame = parts.view(looking(eye + offset, BOXES[0, :3] + [0, 0, 0.05]))
+        assert built.update(frame, 9.0 + number).reason == ""
+
+
 def test_what_was_taken_away_goes_from_the_map_and_what_stays_stays(parts, built):
     truth = true_instance(built.voxels.points)
     kept = {name: (truth == name).sum() for name in (2, 3)}

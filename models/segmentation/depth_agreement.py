@@ -43,7 +43,7 @@ def compare(voxels: Voxels, frame: RgbdFrame, view: int, settings: OnlineSetting
     confirmed = np.abs(measured - places[:, 2]) <= margin
     passed = least > places[:, 2] + margin
     facing = _faces_camera(voxels, rows, frame)
-    recent = (voxels.views[rows] > view - 1 - settings.recent_views) & _in_front(places, margin)
+    recent = (voxels.views[rows] > view - 1 - settings.recent_views) & _in_front(places, margin, frame, settings.voxel)
     text = _contradiction(confirmed[facing], passed[facing], recent[facing], settings)
     return Agreement(rows[confirmed], rows[passed], text)
 
@@ -76,12 +76,16 @@ def _depth_at(frame: RgbdFrame, places: Floats) -> tuple[Floats, Floats]:
     return depth[y, x], cv2.erode(depth, np.ones((3, 3), np.uint8))[y, x]
 
 
-def _in_front(places: Floats, margin: Floats) -> Bools:
-    """Whether no other voxel (M, 3) x y depth stands before it, as far as the map knows."""
-    if not len(places):
-        return np.zeros(0, bool)
+def _in_front(places: Floats, margin: Floats, frame: RgbdFrame, voxel: float) -> Bools:
+    """Whether no other voxel (M, 3) x y depth stands before it, as far as the map knows; each covers what its edge
+    does in the image, and a cell around."""
+    height, width = (side // CELL + 2 for side in frame.rgb.shape[:2])
     column, row = (places[:, :2] / CELL).round().astype(np.int64).T
-    cells = row * (column.max() + 1) + column
-    nearest = np.full(cells.max() + 1, np.inf, np.float32)
-    np.minimum.at(nearest, cells, places[:, 2])
-    return np.asarray(places[:, 2] <= nearest[cells] + 2 * margin)
+    reach = np.ceil(frame.camera_matrix[0, 0] * voxel / places[:, 2] / CELL).astype(np.int64)
+    nearest = np.full((height, width), np.inf, np.float32)
+    for cells in np.unique(reach).tolist():
+        some, image = reach == cells, np.full((height, width), np.inf, np.float32)
+        np.minimum.at(image, (row[some], column[some]), places[some, 2])
+        covered = cv2.erode(image, np.ones((2 * cells + 1, 2 * cells + 1), np.uint8))
+        nearest = np.minimum(nearest, covered)
+    return np.asarray(places[:, 2] <= nearest[row, column] + 2 * margin)

@@ -35,7 +35,7 @@ class Patches:
         normals, colors = (self._sums(values) for values in (self.normals, self.colors))
         lengths = np.linalg.norm(normals, axis=1, keepdims=True)
         normals /= np.maximum(lengths, np.float32(1e-9))
-        return normals, colors / np.maximum(self.sizes, 1)[:, None].astype(np.float32)
+        return normals, np.asarray(colors / np.maximum(self.sizes, 1)[:, None], np.float32)
 
     def _sums(self, values: NDArray[np.generic]) -> Floats:
         sums = [np.bincount(self.labels, column, self.count) for column in values.T]

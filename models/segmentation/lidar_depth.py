@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from perception_models.geometry.cameras import Floats, Matrix, project
 
+Kernel = NDArray[np.float64]
+
 WINDOW = 11  # pixels, over which points are put together
 JUMP = 0.08  # share of depth, beyond which points in a window are of two surfaces and nothing is filled in
 FEWEST = 4  # points in a window
@@ -48,14 +50,16 @@ def _nearest(points: Floats, matrix: Matrix, width: int, height: int) -> Floats:
 
 def _plane(values: Floats, known: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     """At each pixel the plane through the values (H, W) that are known around it, and where it is well determined."""
-    one, ramp = np.ones(WINDOW), np.arange(WINDOW) - (WINDOW - 1) / 2
+    one: Kernel = np.ones(WINDOW)
+    ramp: Kernel = np.arange(WINDOW) - (WINDOW - 1) / 2
+    square: Kernel = ramp**2
 
-    def total(image: Floats, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    def total(image: Floats, x: Kernel, y: Kernel) -> Kernel:
         summed = cv2.sepFilter2D(image, cv2.CV_64F, x, y, borderType=cv2.BORDER_CONSTANT)
         return np.asarray(summed, np.float64)
 
     n, sx, sy = total(known, one, one), total(known, ramp, one), total(known, one, ramp)
-    sxx, sxy, syy = total(known, ramp**2, one), total(known, ramp, ramp), total(known, one, ramp**2)
+    sxx, sxy, syy = total(known, square, one), total(known, ramp, ramp), total(known, one, square)
     v, vx, vy = total(values, one, one), total(values, ramp, one), total(values, one, ramp)
     cofactors = sxx * syy - sxy**2, sx * syy - sxy * sy, sx * sxy - sxx * sy  # Cramer's rule for the value here
     determinant = n * cofactors[0] - sx * cofactors[1] + sy * cofactors[2]

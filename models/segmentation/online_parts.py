@@ -120,7 +120,7 @@ class SegmenterParts:
         graph = SuperpointGraph(surface.points, surface.normals, surface.colors, surface.labels, self._settings)
         graph.add(evidence)
         affinity = graph.affinity
-        groups = cut(len(graph), graph.edges, affinity, self._settings.threshold)
+        groups = np.asarray(cut(len(graph), graph.edges, affinity, self._settings.threshold), np.int32)
         return groups, group_scores(groups, graph.nodes.size, graph.edges, affinity)
 
     def mask(self, frame: RgbdFrame, pixel: Floats) -> NDArray[np.bool_]:
