@@ -4,6 +4,8 @@ likely both are of one thing."""
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import numpy.typing as npt
 
@@ -37,13 +39,22 @@ class SuperpointGraph:
         self.nodes = Nodes.of(points, normals, colors, labels)
         self.edges, self.distance = near_superpoints(points, labels, self.settings.near)
         self.contacts: Contacts = touch(points, normals, labels, neighbours, self.edges)
+        self._forget()
+
+    def __len__(self) -> int:
+        return len(self.nodes.size)
+
+    def emptied(self) -> SuperpointGraph:
+        """The same graph, of which no view has said anything."""
+        graph = copy.copy(self)
+        graph._forget()
+        return graph
+
+    def _forget(self) -> None:
         self.weight = np.zeros(len(self.edges), np.float32)
         self.views = np.zeros(len(self), np.int64)
         self._overlap = np.zeros(len(self.edges), np.float32)
         self._features = np.zeros((len(self), 0), np.float32)
-
-    def __len__(self) -> int:
-        return len(self.nodes.size)
 
     def add(self, evidence: Evidence) -> None:
         """Take in what a view says; pairs that are no edges are left out."""

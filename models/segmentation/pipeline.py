@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_models.geometry.cameras import RgbdFrame
+from perception_models.segmentation.affinity import AffinityModel
 from perception_models.segmentation.cut import cut
 from perception_models.segmentation.evidence import Predictor, look
 from perception_models.segmentation.frame_checks import fault_of
@@ -43,8 +44,13 @@ class Segmenter:
         predictor: Predictor | None = None,
         settings: SegmentationSettings | None = None,
         threads: int | None = None,
+        affinity: AffinityModel | None = None,
     ) -> None:
-        """Without a predictor geometry and colour decide alone, and views only tell where the cloud was seen from."""
+        """Without a predictor geometry and colour decide alone, and views only tell where the cloud was seen from.
+
+        affinity: the network that scores pairs; without it the overlap of masks and geometry do.
+        """
+        self.affinity = affinity
         self.predictor = predictor
         self.settings = settings or SegmentationSettings()
         self.threads = threads or 1
@@ -112,7 +118,8 @@ class Segmenter:
 
     def divide(self, points: Floats, parts: Parts, skipped: tuple[str, ...] = ()) -> Instances:
         """Cut the graph and give every point (N, 3) of the whole cloud its instance."""
-        graph, affinity = parts.graph, parts.graph.affinity
+        graph = parts.graph
+        affinity = self.affinity.affinity(graph) if self.affinity else graph.affinity
         groups = cut(len(graph), graph.edges, affinity, self.settings.threshold)
         scores = group_scores(groups, graph.nodes.size, graph.edges, affinity)
         labels = groups[parts.superpoints][parts.thinned.rows]

@@ -75,13 +75,18 @@ def measure(
     import numpy as np
 
     from perception_models.evaluation.instances import SceneLabels, instance_figures
-    from perception_nodes.judges.segmentation_methods import METHODS, gathered, judged, picture
+    from perception_models.segmentation.affinity import WEIGHTS, AffinityModel
+    from perception_nodes.judges.segmentation_methods import gathered, judged, methods, picture
 
-    answers: dict[str, list[SceneLabels]] = {name: [] for name in METHODS}
-    seconds: dict[str, list[dict[str, float]]] = {name: [] for name in METHODS}
+    network = (
+        AffinityModel.load(threads=threads) if (WEIGHTS / "model.onnx").is_file() and predictor != "none" else None
+    )
+    steps = methods(network)
+    answers: dict[str, list[SceneLabels]] = {name: [] for name in steps}
+    seconds: dict[str, list[dict[str, float]]] = {name: [] for name in steps}
     for scene, segmenter in _segmenters(scenes, predictor, threads):
         parts, spent = gathered(scene, segmenter)
-        for name, method in METHODS.items():
+        for name, method in steps.items():
             found, step = method.divide(scene, parts)
             answers[name].append(judged(scene, found))
             seconds[name].append({**spent, "step_s": step, "instances": float(len(found))})

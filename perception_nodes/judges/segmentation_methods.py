@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from perception_models.evaluation.instances import SceneLabels
 from perception_models.geometry.cameras import RgbdFrame
+from perception_models.segmentation.affinity import AffinityModel
 from perception_models.segmentation.cut import cut
 from perception_models.segmentation.graph import SuperpointGraph, geometric_affinity
 from perception_models.segmentation.instances import Instances, as_instances, group_scores
@@ -60,6 +61,17 @@ def _threshold(graph: SuperpointGraph, affinity: NDArray[np.float32]) -> Labels:
 
 def _cut(graph: SuperpointGraph, affinity: NDArray[np.float32]) -> Labels:
     return cut(len(graph), graph.edges, affinity, graph.settings.threshold)
+
+
+def methods(network: AffinityModel | None = None) -> dict[str, Method]:
+    """All of them; those of the affinity network only where it is there."""
+    if network is None:
+        return METHODS
+    return {
+        **METHODS,
+        "network, threshold": Method(network.affinity, _threshold),
+        "network, cut": Method(network.affinity, _cut),
+    }
 
 
 METHODS = {
