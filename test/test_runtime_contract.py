@@ -13,7 +13,7 @@ import pytest
 from test_runtime_facts import change_yaml, tiny_inputs, write_tiny_model
 
 from perception_models.runtime import BadWeights, Engine, TensorSpec, UnsupportedBackend, load_engine
-from perception_models.runtime.build import weight_folders
+from perception_models.runtime.build import model_name, weight_folders
 from perception_models.runtime.cuda import CudaDevice
 from perception_models.runtime.precision import parse_samples, read_samples
 from perception_models.runtime.tensorrt_builder import import_tensorrt
@@ -29,7 +29,7 @@ def backends() -> list[str]:
     return ["onnxruntime", "tensorrt"]
 
 
-MODELS = {"tiny": None} | {f"{folder.parent.parent.name}-{folder.name}": folder for folder in weight_folders()}
+MODELS = {"tiny": None} | {model_name(folder).replace("/", "-"): folder for folder in weight_folders()}
 
 
 @pytest.fixture(scope="module", params=[(model, backend) for model in MODELS for backend in backends()], ids="-".join)

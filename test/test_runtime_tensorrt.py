@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from test_runtime_facts import CAPACITY, tiny_inputs, write_tiny_model
 
 from perception_models.runtime import BadWeights, ModelFacts, UnsupportedBackend, build, tensorrt_backend
-from perception_models.runtime.build import build_engines, weight_folders
+from perception_models.runtime.build import build_engines, model_name, weight_folders
 from perception_models.runtime.cache import EngineCache
 from perception_models.runtime.half import to_half
 from perception_models.runtime.onnxruntime_backend import OnnxRuntimeEngine
@@ -46,7 +46,7 @@ def test_precision_is_read_back_from_the_network(trt: ModuleType, tmp_path: Path
     assert plan.precision == precision and len(plan.content) > 1000
 
 
-@pytest.mark.parametrize("folder", weight_folders(), ids=lambda folder: f"{folder.parent.parent.name}-{folder.name}")
+@pytest.mark.parametrize("folder", weight_folders(), ids=model_name)
 def test_each_model_builds_for_sm86(trt: ModuleType, folder: Path) -> None:
     for report in build_engines("SM86", folders=[folder]):
         assert report.ok, report.note

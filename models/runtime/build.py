@@ -35,8 +35,14 @@ class BuildReport:
 
 
 def weight_folders(models: Path = MODELS) -> list[Path]:
-    """Every models/<task>/weights/<variant> that has a model.yaml."""
-    return sorted(path.parent for path in models.glob("*/weights/*/model.yaml"))
+    """Every models/<task>/weights/<variant>, or part of a variant of several engines, that has a model.yaml."""
+    return sorted(path.parent for depth in ("*", "*/*") for path in models.glob(f"*/weights/{depth}/model.yaml"))
+
+
+def model_name(folder: Path) -> str:
+    """Task and variant of a folder of `weight_folders`, and the part where there are several: "detection/compact"."""
+    task, _, *variant = folder.relative_to(MODELS).parts
+    return "/".join([task, *variant])
 
 
 def build_engines(

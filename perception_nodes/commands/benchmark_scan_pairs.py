@@ -39,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     from perception_nodes.commands.benchmark_odometry import table
     from perception_nodes.commands.showing import show
 
+    if min(arguments.pairs, arguments.strangers, arguments.baseline) < 0:
+        raise ValueError("--pairs, --strangers and --baseline are counts: 0 leaves that part out")
     rows = measure_pairs(arguments)
     believed = believed_strangers(arguments)
     strangers = {"valid": float(len(believed)), "pairs": float(arguments.strangers)}
@@ -79,7 +81,7 @@ def align(method: Method, pairs: list[ScanPair], name: str) -> list[ScanOutcome]
     from perception_nodes.progress import progress
 
     outcomes = []
-    for pair in progress([pairs[0], *pairs], len(pairs) + 1, name):
+    for pair in progress([*pairs[:1], *pairs], len(pairs) + 1, name):
         began = time.perf_counter()
         answer = method.align(method.prepare(pair.source), method.prepare(pair.target))
         elapsed = 1e3 * (time.perf_counter() - began)

@@ -59,10 +59,10 @@ def _place(module: str) -> str:
 
 
 def _weights() -> list[Finding]:
-    from perception_models.runtime.build import weight_folders
+    from perception_models.runtime.build import model_name, weight_folders
 
     remedy = "restore the weights from the repository"
-    names = {f"weights {folder.parent.parent.name}/{folder.name}": folder for folder in weight_folders()}
+    names = {f"weights {model_name(folder)}": folder for folder in weight_folders()}
     found = [_tried(name, partial(_load, folder), remedy) for name, folder in names.items()]
     return found or [Finding("weights", False, f"none found: {remedy}")]
 
