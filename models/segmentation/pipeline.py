@@ -25,6 +25,7 @@ from perception_models.segmentation.thinning import Thinned
 from perception_models.segmentation.visibility import contradiction, look_back, visible
 
 CHECKS = OnlineSettings(max_depth=20.0)
+CHECKED = 50_000  # points of the cloud that a view's pose is checked against
 
 
 @dataclass(frozen=True)
@@ -77,18 +78,25 @@ class Segmenter:
             raise ValueError(f"points are (N, 3), finite, in metres; got {points.shape}")
         if not len(points):
             return as_instances(points, np.zeros(0, np.int32), np.zeros(0, np.float32), 1)
-        skipped = [fault_of(frame, CHECKS) for frame in frames]
         began = time.perf_counter()
-        parts = self.prepare(points, [frame for frame, fault in zip(frames, skipped, strict=True) if not fault], colors)
+        faults = [self.fault(points, frame) for frame in frames]
+        usable = [frame for frame, fault in zip(frames, faults, strict=True) if not fault]
+        parts = self.prepare(points, usable, colors)
         prepared = time.perf_counter()
-        if self.predictor is not None:
-            skipped = [fault or self.gather(parts, frame) for frame, fault in zip(frames, skipped, strict=True)]
+        for frame in usable if self.predictor is not None else ():
+            self.gather(parts, frame)
         gathered = time.perf_counter()
-        instances = self.divide(points, parts, tuple(f"view {n}: {fault}" for n, fault in enumerate(skipped) if fault))
+        skipped = tuple(f"view {number}: {fault}" for number, fault in enumerate(faults) if fault)
+        instances = self.divide(points, parts, skipped)
         done = time.perf_counter()
         spans = {"superpoints": prepared - began, "views": gathered - prepared, "cut": done - gathered}
         self.timing = {name: 1e3 * seconds for name, seconds in spans.items()}
         return instances
+
+    def fault(self, points: Floats, frame: RgbdFrame) -> str:
+        """Why a view of a cloud (N, 3) cannot be used; empty where it can."""
+        some = points[:: 1 + len(points) // CHECKED]
+        return fault_of(frame, CHECKS) or contradiction(visible(some, frame, self.settings), self.settings)
 
     def prepare(self, points: Floats, frames: Sequence[RgbdFrame], colors: Colors | None) -> Parts:
         """Thin a cloud, find its super-points and what their surfaces say of each other."""
@@ -105,16 +113,11 @@ class Segmenter:
         graph = SuperpointGraph(thinned.points, normals, shades, labels, settings, edges)
         return Parts(thinned, labels, graph)
 
-    def gather(self, parts: Parts, frame: RgbdFrame) -> str:
-        """Add what a view says to the graph -> why it says nothing, else empty. Raises ValueError without predictor."""
+    def gather(self, parts: Parts, frame: RgbdFrame) -> None:
+        """Add what a view says to the graph. Raises ValueError without a predictor."""
         if self.predictor is None:
             raise ValueError("without a predictor views say nothing of instances: load one")
-        points = parts.thinned.points
-        projection = visible(points, frame, self.settings)
-        fault = contradiction(projection, self.settings)
-        if not fault:
-            parts.graph.add(look(frame, points, parts.superpoints, self.predictor, self.settings, projection))
-        return fault
+        parts.graph.add(look(frame, parts.thinned.points, parts.superpoints, self.predictor, self.settings))
 
     def divide(self, points: Floats, parts: Parts, skipped: tuple[str, ...] = ()) -> Instances:
         """Cut the graph and give every point (N, 3) of the whole cloud its instance."""

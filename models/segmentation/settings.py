@@ -30,8 +30,7 @@ class SegmentationSettings:
     prompts: int = 5  # points a prompt
     best_margin: float = 0.05  # of SAM's masks, the largest whose predicted IoU is so near to the best
     min_quality: float = 0.3  # masks with less predicted IoU say nothing
-    dark: float = 4.0  # mean brightness below which an image is black
-    stale: float = 0.5  # share of a view's depth that contradicts the cloud, above which its pose is not believed
+    stale: float = 0.5  # a pose is not believed where a view looks through more than this share of what it should see
 
     # Graph and cut
     near: float = 0.3  # super-points within this distance may be one instance
