@@ -103,7 +103,7 @@ def test_pseudo_labels_come_from_views_and_only_where_enough_agree() -> None:
 
 
 def test_it_learns_to_say_from_few_views_what_all_views_say(tmp_path: Path) -> None:
-    recipe = Recipe(steps=120, held_out=2, check_every=60)
+    recipe = Recipe(steps=80, held_out=2, check_every=40)
     places = [place(seed) for seed in range(10)]
 
     checkpoint = train(recipe, tmp_path, places)
@@ -112,14 +112,14 @@ def test_it_learns_to_say_from_few_views_what_all_views_say(tmp_path: Path) -> N
     trainer.resume(checkpoint)
     figures = trainer.judge([one.sample(np.random.default_rng(0)) for one in places[-2:]])
     assert figures["loss"] < 0.9 * figures["prior_loss"]
-    assert trainer.step == 120
+    assert trainer.step == 80
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
 
 
 def test_the_prior_loss_is_that_of_an_untrained_network() -> None:
     sample = place(4).sample(np.random.default_rng(0))
 
-    assert float(network_loss(AffinityNetwork().eval(), sample)) == pytest.approx(prior_loss(sample), rel=1e-4)
+    assert float(network_loss(AffinityNetwork().eval(), sample).detach()) == pytest.approx(prior_loss(sample), rel=1e-4)
 
 
 def test_the_exported_network_says_what_torch_says(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from perception_models.segmentation.cut import contract, cost, cut, improve
+from perception_models.segmentation.cut import contract, cost, cut, divide, improve
 
 NODES = 6
 EDGES = np.array([(a, b) for a in range(NODES) for b in range(a + 1, NODES)])
@@ -33,7 +33,7 @@ def test_the_cut_is_the_best_of_all_divisions_or_near_it() -> None:
     best_found = 0
     for _ in range(40):
         gain = rng.normal(0, 1, len(EDGES))
-        found = cost(improve(contract(NODES, EDGES, gain), EDGES, gain), EDGES, gain)
+        found = cost(divide(NODES, EDGES, gain), EDGES, gain)
         costs = [cost(one, EDGES, gain) for one in everything]
         best_found += found < min(costs) + 1e-9
         assert found <= min(costs) + 0.2 * np.abs(gain).sum()
@@ -48,10 +48,21 @@ def test_moves_never_make_a_division_worse() -> None:
         assert cost(improve(start, EDGES, gain), EDGES, gain) <= cost(start, EDGES, gain) + 1e-9
 
 
+def test_no_two_groups_attract_each_other_in_the_end() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(10):
+        gain = rng.normal(0, 1, len(EDGES))
+
+        groups = divide(NODES, EDGES, gain)
+
+        joined = contract(NODES, groups[EDGES], gain)[groups]
+        assert len(set(joined.tolist())) == len(set(groups.tolist()))
+
+
 def test_groups_that_were_planted_come_back_from_noisy_affinities() -> None:
     rng = np.random.default_rng(2)
     truth = rng.integers(0, 8, 120)
-    edges = np.unique(np.sort(rng.integers(0, 120, (2500, 2)), axis=1), axis=0)
+    edges = np.unique(np.sort(rng.integers(0, 120, (5000, 2)), axis=1), axis=0)
     edges = edges[edges[:, 0] != edges[:, 1]]
     same = truth[edges[:, 0]] == truth[edges[:, 1]]
     affinity = np.clip(np.where(same, 0.8, 0.2) + rng.normal(0, 0.15, len(edges)), 0, 1)

@@ -71,6 +71,18 @@ class AffinityNetwork(nn.Module):
         return odds
 
 
+class DeployedAffinity(nn.Module):
+    """The network as it is exported: its outputs by the order of OUTPUTS."""
+
+    def __init__(self, network: AffinityNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor]:
+        """Tensors by the order of INPUTS."""
+        return (self.network(*tensors),)
+
+
 def _mlp(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.LayerNorm(inputs), nn.Linear(inputs, 2 * outputs), nn.GELU(), nn.Linear(2 * outputs, outputs)

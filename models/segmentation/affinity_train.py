@@ -21,7 +21,7 @@ from perception_models.runtime.precision import save_samples
 from perception_models.segmentation.affinity import WEIGHTS
 from perception_models.segmentation.affinity_data import Place, Sample, prior_loss
 from perception_models.segmentation.affinity_input import TENSORS
-from perception_models.segmentation.affinity_network import INPUTS, OUTPUTS, AffinityNetwork
+from perception_models.segmentation.affinity_network import INPUTS, OUTPUTS, AffinityNetwork, DeployedAffinity
 
 CAPACITY = 4096  # super-points
 BOUNDS = {"odds": 0.5}
@@ -158,7 +158,7 @@ def export(checkpoint: Path, folder: Path, example: Sample, **figures: float) ->
     folder.mkdir(parents=True, exist_ok=True)
     axes = {name: {0: "superpoints"} for name in (*INPUTS, *OUTPUTS)}
     path = folder / "model.onnx"
-    difference = export_checked(network, INPUTS, OUTPUTS, example.tensors, axes, path)
+    difference = export_checked(DeployedAffinity(network), INPUTS, OUTPUTS, example.tensors, axes, path)
     measured = {**figures, "torch_to_onnx_difference": difference}
     capacity = {"superpoints": CAPACITY}
     describe_model(folder, "segmentation", "affinity", capacity=capacity, precision_bound=BOUNDS, figures=measured)

@@ -33,9 +33,18 @@ def cut(count: int, edges: Indices, affinity: Floats, threshold: float = 0.5, we
     gain = np.clip(odds - np.log(threshold / (1 - threshold)), -MOST, MOST)
     if weight is not None:
         gain = gain * weight
-    groups = contract(count, edges, gain)
-    groups = improve(groups, edges, gain)
-    return np.unique(groups, return_inverse=True)[1].astype(np.int32)
+    return divide(count, edges, gain).astype(np.int32)
+
+
+def divide(count: int, edges: Indices, gain: Floats) -> Indices:
+    """Groups (S,) 0.. of nodes with edges (E, 2) that gain (E,) by not being cut: contractions of nodes, then moves of
+    nodes and contractions of groups in turns, while the cost falls."""
+    groups, least = np.arange(count), np.inf
+    while (now := cost(groups, edges, gain)) < least - 1e-9:
+        least = now
+        groups = contract(count, groups[edges], gain)[groups]
+        groups = np.unique(improve(groups, edges, gain), return_inverse=True)[1]
+    return groups
 
 
 def cost(groups: Indices, edges: Indices, gain: Floats) -> float:
@@ -105,11 +114,12 @@ def _best_move(node: int, near: dict[int, float], groups: Indices) -> tuple[int,
 
 
 def _links(count: int, edges: Indices, gain: Floats) -> Links:
-    """The gain of each neighbour of each node; parallel edges are added up."""
+    """The gain of each neighbour of each node; parallel edges are added up, loops left out."""
     links: Links = [{} for _ in range(count)]
     rows: Sequence[tuple[int, int]] = edges.tolist()
     for (a, b), value in zip(rows, gain.tolist(), strict=True):
-        links[a][b] = links[b][a] = links[a].get(b, 0.0) + value
+        if a != b:
+            links[a][b] = links[b][a] = links[a].get(b, 0.0) + value
     return links
 
 
