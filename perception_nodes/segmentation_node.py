@@ -37,6 +37,7 @@ from perception_nodes.stamps import nanoseconds
 from perception_nodes.transforms import Transforms
 
 Place = NDArray[np.float64]
+NEVER = -(10**18)
 
 
 class SegmentationNode(PerceptionNode[SegmentationParameters, InstanceMap]):
@@ -62,6 +63,7 @@ class SegmentationNode(PerceptionNode[SegmentationParameters, InstanceMap]):
         self._load_map = load_map
         self._busy = threading.Lock()  # services come on a thread of their own
         self._camera_info: CameraInfo | None = None
+        self._clicked: Place | None = None
         self._forget_all()
         super().__init__("segmentation_node", **arguments)
 
@@ -210,9 +212,10 @@ class SegmentationNode(PerceptionNode[SegmentationParameters, InstanceMap]):
 
     def _forget_all(self) -> None:
         self._keys, self._objects = KeyFrames(), ObjectList()
-        self._clicked: Place | None = None
+        self._clicked = None
         self._taken = self._left_out = self._objects_told = 0
-        self._reason, self._shown = "", -(10**18)
+        self._reason = ""
+        self._shown = NEVER  # when the cloud was published, ns
 
 
 def main() -> int:

@@ -199,11 +199,12 @@ def test_ids_stay_while_the_camera_goes_around(bench):
 
 def test_large_things_are_no_objects_unless_they_are_asked_for(bench):
     bench.good_view_passes()
-    few = len(bench.got["detections"][-1].detections)
+    bench.set(largest=1.0)
+    few = bench.answers("detections", bench.good_view_passes())[0]
+    assert decode_detections(few).boxes[:, 3:6].max() <= 1.0
     bench.set(largest=100.0)
-    bench.good_view_passes()
-    boxes = decode_detections(bench.got["detections"][-1]).boxes
-    assert len(boxes) > few and boxes[:, 3].max() > 2.0  # the floor
+    all_ = bench.answers("detections", bench.good_view_passes())[0]
+    assert decode_detections(all_).boxes[:, 3].max() > 2.0  # the floor
 
 
 def test_a_view_without_depth_is_left_out(bench):
@@ -243,7 +244,7 @@ def test_a_stale_pose_is_not_taken(bench):
     held = len(bench.node.model)
     bench.set(tf_timeout=0.05)
     message = bench.send(bench.next_view(), with_pose=False)
-    wait_for(lambda: bench.was_diagnosed(DiagnosticStatus.WARN, "extrapolation into the future"))
+    wait_for(lambda: bench.was_diagnosed(DiagnosticStatus.WARN, "extrapolation"))
     assert len(bench.node.model) == held and not bench.answers("label_image", message)
     bench.set(tf_timeout=5.0)
     bench.good_view_passes()
@@ -264,7 +265,7 @@ def test_a_covered_camera_is_left_out(bench):
     bench.info()
     frame = bench.next_view()
     bench.send(replace(frame, rgb=np.zeros_like(frame.rgb)))
-    refused(bench, "the view is left out: the image is black")
+    refused(bench, "the image is black")
 
 
 def test_an_image_before_its_camera_info_is_left_out(bench):

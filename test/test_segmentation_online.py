@@ -402,7 +402,8 @@ def test_what_is_pointed_at_is_what_the_last_view_shows_there(parts, built):
 
 
 def test_what_the_last_view_does_not_show_is_taken_from_the_map(parts, built):
-    built.update(parts.view(looking([3.0, 0.0, 1.2], [4.0, 0, 0])), 9.0)
+    elsewhere = np.vstack([BOXES, [4.2, 0.1, 0.2, 0.3, 0.3, 0.4]])
+    assert built.update(parts.view(looking([3.0, 0.0, 1.2], [4.0, 0, 0]), elsewhere), 9.0).accepted
     found = point_at(built, np.array([0.0, 0.0, 0.3]), 0.1)
     assert found.source == "map"
     np.testing.assert_array_equal(found.rows, np.flatnonzero(built.ids == found.identity))

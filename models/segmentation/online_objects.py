@@ -56,6 +56,7 @@ class ObjectList:
             kept[name] = known if known and is_same else (size, upright_box(points[order[start : start + size]]))
         self._boxes = kept
         boxes = np.array([box for _, box in kept.values()], np.float32).reshape(-1, 7)
+        boxes[:, 3:6] = np.maximum(boxes[:, 3:6], instance_map.settings.voxel)  # a voxel is no point
         return Objects(names[large], boxes, instance_map.scores(names[large]), sizes[large])
 
 
