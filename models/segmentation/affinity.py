@@ -40,7 +40,7 @@ class AffinityModel:
         rows = capacity if self.engine.pads_to_capacity else len(graph)
         padded = {name: _padded(tensor, rows) for name, tensor in prepared.tensors.items()}
         odds = self.engine(**padded)["odds"][: len(graph)]
-        return 1 / (1 + np.exp(-prepared.gathered(odds, log_odds(graph.affinity))))
+        return np.asarray(1 / (1 + np.exp(-prepared.gathered(odds, log_odds(graph.affinity)))), np.float32)
 
     def close(self) -> None:
         """Free the engine."""

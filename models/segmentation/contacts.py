@@ -36,9 +36,11 @@ class Nodes:
         low, high = np.full((count, 3), np.inf, np.float32), np.full((count, 3), -np.inf, np.float32)
         np.minimum.at(low, labels, points)
         np.maximum.at(high, labels, points)
-        shades = np.full((count, 3), 0.5, np.float32) if colors is None else means(colors, labels, count) / 255
+        grey = np.full((count, 3), 0.5, np.float32)
+        shades = grey if colors is None else means(colors, labels, count) / np.float32(255)
         size = np.bincount(labels, minlength=count)
-        return Nodes(size, means(points, labels, count), means(normals, labels, count), shades, high - low)
+        centres, directions = means(points, labels, count), means(normals, labels, count)
+        return Nodes(size, centres, directions, np.asarray(shades, np.float32), high - low)
 
 
 @dataclass(frozen=True)

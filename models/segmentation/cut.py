@@ -21,7 +21,9 @@ MOST = 4.0  # weight of an edge that is certain: the logarithm of odds of 55 to 
 ROUNDS = 20  # of moves
 
 
-def cut(count: int, edges: Indices, affinity: Floats, threshold: float = 0.5, weight: Floats | None = None) -> Indices:
+def cut(
+    count: int, edges: Indices, affinity: Floats, threshold: float = 0.5, weight: Floats | None = None
+) -> npt.NDArray[np.int32]:
     """Group (S,) int32, 0.. without gaps, of each of `count` nodes of a graph with edges (E, 2).
 
     affinity (E,): how likely both ends are of one group, 0 to 1; edges above `threshold` attract. weight (E,): how much
@@ -39,7 +41,8 @@ def cut(count: int, edges: Indices, affinity: Floats, threshold: float = 0.5, we
 def divide(count: int, edges: Indices, gain: Floats) -> Indices:
     """Groups (S,) 0.. of nodes with edges (E, 2) that gain (E,) by not being cut: contractions of nodes, then moves of
     nodes and contractions of groups in turns, while the cost falls."""
-    groups, least = np.arange(count), np.inf
+    groups: Indices = np.arange(count)
+    least = np.inf
     while (now := cost(groups, edges, gain)) < least - 1e-9:
         least = now
         groups = contract(count, groups[edges], gain)[groups]

@@ -124,4 +124,4 @@ def _features(prompts: Prompts, predictor: Predictor) -> Floats:
     features = predictor.features_at(prompts.points[row, column])
     sums = np.zeros((len(prompts), features.shape[1]), np.float32)
     np.add.at(sums, row, features)
-    return sums / np.bincount(row, minlength=len(prompts))[:, None].astype(np.float32)
+    return np.asarray(sums / np.bincount(row, minlength=len(prompts))[:, None], np.float32)

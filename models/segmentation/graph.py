@@ -71,12 +71,12 @@ class SuperpointGraph:
     @property
     def features(self) -> Floats:
         """The encoder's features (S, C), a mean over views; 0 where none saw the super-point."""
-        return self._features / np.maximum(self.views, 1)[:, None].astype(np.float32)
+        return np.asarray(self._features / np.maximum(self.views, 1)[:, None], np.float32)
 
     @property
     def overlap(self) -> Floats:
         """Overlap (E,) of the masks of both ends, a weighted mean over views; 0 where none showed both."""
-        return self._overlap / np.maximum(self.weight, np.float32(1e-12))
+        return np.asarray(self._overlap / np.maximum(self.weight, 1e-12), np.float32)
 
     @property
     def affinity(self) -> Floats:

@@ -42,7 +42,8 @@ def lightest(count: int, ends: Indices) -> Indices:
     falling = np.arange(ends.shape[1] - 1, -1, -1, dtype=np.int32)
     for row in (0, 1):
         found[row, ends[row, ::-1]] = falling  # of several to one place, the last is kept
-    return np.minimum(found[0], found[1])
+    first: Indices = found.min(axis=0)
+    return first
 
 
 def joined(count: int, ends: Indices) -> Indices:

@@ -77,7 +77,7 @@ def inner_points(region: npt.NDArray[np.bool_], count: int) -> npt.NDArray[np.in
     """At most `count` pixels (K, 2) x y of a region (h, w), each farthest from its edge and from the discs that fit in
     around the pixels before."""
     rest = np.pad(region, 1).astype(np.uint8)
-    found = []
+    found: list[tuple[int, int]] = []
     while len(found) < count:
         distance = cv2.distanceTransform(rest, cv2.DIST_L2, 3)
         _, radius, _, (x, y) = cv2.minMaxLoc(distance)

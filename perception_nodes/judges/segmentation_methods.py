@@ -120,4 +120,4 @@ def _painted(frame: RgbdFrame, labels: Labels) -> NDArray[np.uint8]:
     palette = np.random.default_rng(4).uniform(30, 255, (512, 3))
     labels = labels[: grey.shape[0], : grey.shape[1]]
     painted = np.where(labels[..., None] >= 0, 0.35 * grey + 0.65 * palette[labels % 512], grey)
-    return painted.astype(np.uint8)
+    return np.asarray(painted, np.uint8)
