@@ -64,6 +64,7 @@ class SegmentationNode(PerceptionNode[SegmentationParameters, InstanceMap]):
         self._busy = threading.Lock()  # services come on a thread of their own
         self._camera_info: CameraInfo | None = None
         self._clicked: Place | None = None
+        self._shown: int = NEVER  # when the cloud was published, ns
         self._forget_all()
         super().__init__("segmentation_node", **arguments)
 
@@ -215,7 +216,7 @@ class SegmentationNode(PerceptionNode[SegmentationParameters, InstanceMap]):
         self._clicked = None
         self._taken = self._left_out = self._objects_told = 0
         self._reason = ""
-        self._shown = NEVER  # when the cloud was published, ns
+        self._shown = NEVER
 
 
 def main() -> int:

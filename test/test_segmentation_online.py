@@ -439,8 +439,7 @@ def test_no_depth_is_filled_in_across_an_edge_or_far_from_points():
     assert len(depth_from_points(np.zeros((0, 3), np.float32), MATRIX, 8, 4)) == 4
 
 
-def test_settings_for_coarser_voxels_mean_the_same_surface():
-    fine = SegmentationSettings(voxel=0.01, min_points=20, coarseness=0.04)
-    coarse = at_voxel(fine, 0.02)
-    assert (coarse.voxel, coarse.min_points, coarse.coarseness) == (0.02, 5, 0.01)
+def test_settings_for_coarser_voxels_ask_for_fewer_points():
+    fine = SegmentationSettings(voxel=0.01, min_points=20)
+    assert [at_voxel(fine, voxel).min_points for voxel in (0.02, 0.04, 0.1)] == [10, 5, 5]
     assert at_voxel(fine, 0.01) == fine

@@ -138,7 +138,8 @@ class SegmenterParts:
 
 
 def at_voxel(settings: SegmentationSettings, voxel: float) -> SegmentationSettings:
-    """Settings for clouds of another voxel: what counts points counts as much surface as before."""
-    share = (settings.voxel / voxel) ** 2
+    """Settings for clouds of another voxel: parts may have fewer points where voxels are larger, though not by as much
+    as surface has fewer, for what is left is as noisy."""
+    share = settings.voxel / voxel
     least = {name: max(round(getattr(settings, name) * share), FEWEST) for name in ("min_points", "min_instance")}
-    return replace(settings, voxel=voxel, coarseness=settings.coarseness * share, **least)
+    return replace(settings, voxel=voxel, **least)
