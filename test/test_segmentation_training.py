@@ -111,6 +111,9 @@ def test_the_recipe_learns_resumes_and_keeps_its_settings(views: list[RoomView],
     assert again.step == 2
     for name, value in trainer.network.state_dict().items():
         assert torch.equal(value, again.network.state_dict()[name]), name
+    again.load(tmp_path / "small.pt")
+    for name, value in trainer.average.state_dict().items():
+        assert torch.allclose(value.float(), again.network.state_dict()[name].float(), rtol=1e-3, atol=1e-3), name
 
 
 def test_a_few_steps_on_one_image_lower_the_loss(views: list[RoomView]) -> None:

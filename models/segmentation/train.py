@@ -144,12 +144,23 @@ class Trainer:
         torch.save(state, temporary)
         temporary.rename(path)
 
+    def save_small(self, path: Path) -> None:
+        """Write the averaged weights in half precision: enough to go on from, in an eighth of the bytes."""
+        half = {
+            name: value.half() if value.is_floating_point() else value
+            for name, value in self.average.state_dict().items()
+        }
+        state = {"settings": self.settings.to_dict(), "average": half, "step": self.step, "seconds": self.seconds}
+        torch.save(state, path)
+
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint. Raises RuntimeError where it belongs to another network."""
+        """Go on from a checkpoint of `save` or `save_small`; after the latter the optimiser begins anew. Raises
+        RuntimeError where it belongs to another network."""
         state = torch.load(path, weights_only=True)
-        self.network.load_state_dict(state["network"])
+        self.network.load_state_dict(state.get("network", state["average"]))
         self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        if "optimiser" in state:
+            self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.rng = np.random.default_rng([self.recipe.seed, self.step])
 
@@ -186,6 +197,7 @@ def train(recipe: Recipe, out: Path, settings: CompactSettings | None = None) ->
             trainer.save(checkpoint)
             saved = trainer.seconds
         if trainer.spent() >= 1:
+            trainer.save_small(out / "small.pt")
             break
     return trainer
 

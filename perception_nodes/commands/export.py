@@ -13,7 +13,7 @@ from pathlib import Path
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "task", choices=["detection", "registration", "tracking"], help="what the checkpoint was trained for"
+        "task", choices=["detection", "registration", "segmentation", "tracking"], help="what the checkpoint was trained for"
     )
     parser.add_argument("checkpoint", type=Path, help="checkpoint of `perception train`")
     parser.add_argument("out", type=Path, help="folder for model.onnx and model.yaml")

@@ -11,7 +11,7 @@ from importlib import import_module
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("task", choices=["detection", "registration", "tracking"], help="what to train")
+    parser.add_argument("task", choices=["detection", "registration", "segmentation", "tracking"], help="what to train")
     parser.add_argument("recipe", nargs=argparse.REMAINDER, help="arguments of the recipe")
 
 
