@@ -51,8 +51,8 @@ def _nearest(points: Floats, matrix: Matrix, width: int, height: int) -> Floats:
 def _plane(values: Floats, known: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     """At each pixel the plane through the values (H, W) that are known around it, and where it is well determined."""
     one: Kernel = np.ones(WINDOW)
-    ramp: Kernel = np.arange(WINDOW) - (WINDOW - 1) / 2
-    square = np.asarray(ramp**2, np.float64)
+    ramp = np.arange(WINDOW, dtype=np.float64) - WINDOW // 2
+    square: Kernel = np.asarray(ramp**2, np.float64)
 
     def total(image: Floats, x: Kernel, y: Kernel) -> Kernel:
         summed = cv2.sepFilter2D(image, cv2.CV_64F, x, y, borderType=cv2.BORDER_CONSTANT)
