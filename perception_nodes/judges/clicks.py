@@ -16,7 +16,7 @@ from perception_nodes.judges.segmentation_scenes import Scene
 Bools = NDArray[np.bool_]
 Image = NDArray[np.uint8]
 Click = tuple[int, int, int]  # x, y, and 1 on the object or 0 beside it
-FewestPixels = 300
+FEWEST = 300  # pixels of an object
 CLICKS = 3
 NEAR, FAR = 12, 90  # pixels from the click that GrabCut takes for the object, and beyond which for the rest
 
@@ -77,8 +77,9 @@ class GrabCut(Method):
                 cv2.circle(mask, (x, y), FAR, int(cv2.GC_PR_FGD), -1)
         for x, y, label in clicks:
             cv2.circle(mask, (x, y), NEAR, int(cv2.GC_FGD if label else cv2.GC_BGD), -1)
-        cv2.grabCut(self._image, mask, None, np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
-        return (mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)
+        models = np.zeros((1, 65)), np.zeros((1, 65))
+        cv2.grabCut(self._image, mask, (0, 0, 1, 1), *models, 4, cv2.GC_INIT_WITH_MASK)
+        return np.asarray((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD))
 
 
 class Watershed(Method):
@@ -95,7 +96,7 @@ class Watershed(Method):
         for x, y, label in clicks:
             cv2.circle(markers, (x, y), NEAR, 2 if label else 1, -1)
         cv2.watershed(self._image, markers)
-        return markers == 2
+        return np.asarray(markers == 2)
 
 
 class Disk(Method):
@@ -115,13 +116,13 @@ class Disk(Method):
 
 
 def targets_of(scene: Scene) -> Iterator[Target]:
-    """The objects of a scene's first frame, those of FewestPixels and more."""
+    """The objects of a scene's first frame, those of FEWEST pixels and more."""
     instances = scene.instances[0]
     depth = scene.frames[0].depth
     assert depth is not None
     for number in np.unique(instances[instances > 0]):
         mask = (instances == number) & (depth > 0)
-        if mask.sum() >= FewestPixels:
+        if mask.sum() >= FEWEST:
             yield Target(mask, depth > 0)
 
 
