@@ -6,13 +6,14 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from perception_models.runtime import BadWeights
 
+N = TypeVar("N", bound=nn.Module)
 WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model")
 PREFIXES = ("module.", "model.", "detector.")
 SHOWN = 4
@@ -49,6 +50,16 @@ def describe_mismatch(expected: Mapping[str, Tensor], given: Mapping[str, Tensor
         "of another shape": misshaped,
     }
     return "; ".join(f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in reports.items() if keys)
+
+
+def filled(network: N, name: str, state: Mapping[str, Tensor], file: Path) -> N:
+    """The network called `name` with the tensors of a file, in evaluation mode. Raises BadWeights where they do not
+    fit."""
+    problems = describe_mismatch(network.state_dict(), state)
+    if problems:
+        raise BadWeights(f"{file} does not fit {name}: {problems}")
+    network.load_state_dict(state)
+    return network.eval()
 
 
 def fitting(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> int:

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from perception_models.checkpoint_files import describe_mismatch, fitting, read_state
+from perception_models.checkpoint_files import filled, fitting, read_state
 from perception_models.detection.official import OfficialDetector, build_official
 from perception_models.detection.official_export import export_official
 from perception_models.detection.official_preprocess import OFFICIAL
@@ -61,13 +61,8 @@ def _example_scan() -> Floats:
 
 
 def _filled(name: str, state: Mapping[str, Tensor], file: Path) -> OfficialDetector:
-    detector = build_official(name)
     weights = {key: value for key, value in state.items() if not key.startswith(NOT_BUILT[name])}
-    problems = describe_mismatch(detector.state_dict(), weights)
-    if problems:
-        raise BadWeights(f"{file} does not fit {name}: {problems}")
-    detector.load_state_dict(weights)
-    return detector.eval()
+    return filled(build_official(name), name, weights, file)
 
 
 def _fitting(name: str, state: Mapping[str, Tensor]) -> int:

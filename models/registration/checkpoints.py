@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from perception_models.checkpoint_files import describe_mismatch, fitting, read_state
+from perception_models.checkpoint_files import filled, fitting, read_state
 from perception_models.registration.geotransformer import GeoTransformer
 from perception_models.registration.geotransformer_settings import PUBLISHED
 from perception_models.registration.official_export import export_geotransformer
@@ -52,12 +52,7 @@ def _share(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> float
 
 
 def _filled(name: str, state: Mapping[str, Tensor], file: Path) -> GeoTransformer:
-    network = GeoTransformer(PUBLISHED[name])
-    problems = describe_mismatch(network.state_dict(), state)
-    if problems:
-        raise BadWeights(f"{file} does not fit {name}: {problems}")
-    network.load_state_dict(state)
-    return network.eval()
+    return filled(GeoTransformer(PUBLISHED[name]), name, state, file)
 
 
 def _empty_state(name: str) -> Mapping[str, Tensor]:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from perception_models.checkpoint_files import describe_mismatch, fitting, read_state
+from perception_models.checkpoint_files import filled, fitting, read_state
 from perception_models.relocalization.pl2map import Pl2Map
 from perception_models.relocalization.pl2map_export import export_pl2map, export_superpoint
 from perception_models.relocalization.superpoint_network import SuperPoint
@@ -59,12 +59,7 @@ def recognise(state: Mapping[str, Tensor]) -> str:
 
 
 def _filled(name: str, state: Mapping[str, Tensor], file: Path) -> nn.Module:
-    network = LAYOUTS[name].build()
-    problems = describe_mismatch(network.state_dict(), state)
-    if problems:
-        raise BadWeights(f"{file} does not fit {name}: {problems}")
-    network.load_state_dict(state)
-    return network.eval()
+    return filled(LAYOUTS[name].build(), name, state, file)
 
 
 def _empty_state(name: str) -> Mapping[str, Tensor]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from perception_models.geometry.maps import bilinear
 from perception_models.relocalization.features import Features, Floats, Image, check_image, unit
-from perception_models.relocalization.xfeat import bilinear
 from perception_models.runtime import Engine, load_engine
 
 CELL = 8

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from perception_models.geometry.maps import bilinear
 from perception_models.relocalization.features import Features, Floats, Image, check_image, unit
 from perception_models.runtime import BadWeights, Engine, EngineInfo, load_engine
 from perception_models.user_cache import user_cache
@@ -97,21 +98,6 @@ def _cells(pixels: Floats) -> Floats:
     """Places in a map of one value for 8 x 8 pixels."""
     places: Floats = (pixels + HALF) / CELL - HALF
     return places
-
-
-def bilinear(maps: Floats, places: Floats) -> Floats:
-    """Values (..., C) of maps (C, H, W) at places (..., 2) x y in cells, clamped to the border."""
-    height, width = maps.shape[1:]
-    places = np.clip(places, 0, np.array([width - 1, height - 1], np.float32))
-    corner = np.minimum(places.astype(np.int32), [max(width - 2, 0), max(height - 2, 0)])
-    right, down = np.moveaxis(places - corner, -1, 0)[..., None]
-    x, y = corner[..., 0], corner[..., 1]
-    rows = np.ascontiguousarray(maps.reshape(len(maps), -1).T)
-    near, far = rows[y * width + x], rows[(y + 1) * width + x]
-    near = near + right * (rows[y * width + x + 1] - near)
-    far = far + right * (rows[(y + 1) * width + x + 1] - far)
-    sampled: Floats = near + down * (far - near)
-    return sampled
 
 
 def _peaks(heat: Floats) -> Floats:

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from perception_models.checkpoint_files import describe_mismatch, fitting, read_state
+from perception_models.checkpoint_files import filled, fitting, read_state
 from perception_models.runtime import BadWeights
 from perception_models.segmentation.sam import Sam
 from perception_models.segmentation.sam_export import export_sam
@@ -47,12 +47,7 @@ def recognise(state: Mapping[str, Tensor]) -> str:
 
 
 def _filled(name: str, state: Mapping[str, Tensor], file: Path) -> Sam:
-    network = Sam(PUBLISHED[name])
-    problems = describe_mismatch(network.state_dict(), state)
-    if problems:
-        raise BadWeights(f"{file} does not fit {name}: {problems}")
-    network.load_state_dict(state)
-    return network.eval()
+    return filled(Sam(PUBLISHED[name]), name, state, file)
 
 
 def _encoder_state(name: str) -> Mapping[str, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from perception_models.segmentation.compact_settings import MASK_STRIDE, CompactSettings
+from perception_models.segmentation.compact_settings import CompactSettings
 from perception_models.segmentation.two_way import Attention, Mlp, TwoWay
 
 ENCODER_INPUTS, ENCODER_OUTPUTS = ("rgb", "depth"), ("embedding", "middle", "fine")
@@ -218,7 +218,6 @@ class CompactNetwork(nn.Module):
 
     def __init__(self, settings: CompactSettings, xfeat: nn.Module) -> None:
         super().__init__()
-        assert settings.mask_size == (settings.height // MASK_STRIDE, settings.width // MASK_STRIDE)
         self.settings = settings
         self.encoder = Encoder(settings, xfeat)
         self.decoder = Decoder(settings)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from perception_models.geometry.maps import bilinear
 from perception_models.runtime import Engine, EngineInfo
 from perception_models.segmentation.compact_backend import CompactBackend
 from perception_models.segmentation.sam_backend import SamBackend
@@ -151,11 +151,11 @@ class MaskPredictor:
     def features_at(self, pixels: NDArray[np.floating[Any]]) -> Floats:
         """The encoder's features (N, C) at pixels (N, 2) x y, bilinear."""
         features = self._known()
-        values = np.ascontiguousarray(features.values[0].transpose(1, 2, 0))
-        cells = np.divide(values.shape[1::-1], self.backend.input_size)
+        values = features.values[0]
+        cells = np.divide(values.shape[:0:-1], self.backend.input_size)
         scale = np.divide(features.filled, features.size) * cells
         places = ((np.asarray(pixels, np.float32) + 0.5) * scale - 0.5).astype(np.float32)
-        return _bilinear(values, places)
+        return bilinear(values, places)
 
     def everything(
         self, per_side: int = 16, min_score: float = 0.7, min_stability: float = 0.85, overlap: float = 0.7
@@ -213,21 +213,3 @@ def _prompt(points: Any, labels: Any, box: Any) -> tuple[Floats, NDArray[np.int6
     if not len(places) or not np.isfinite(places).all():
         raise ValueError("a prompt has at least one point or a box, of finite numbers")
     return places, kinds
-
-
-def _bilinear(values: Floats, places: Floats) -> Floats:
-    """Rows (N, C) of a map (h, w, C) at places (N, 2) x y, held within it."""
-    high = np.array([values.shape[1] - 1, values.shape[0] - 1], np.float32)
-    held = np.clip(places, 0, high)
-    low = np.minimum(held.astype(np.int64), np.maximum(high.astype(np.int64) - 1, 0))
-    (x, y), share = low.T, (held - low)[:, :, None]
-    right, below = np.minimum(x + 1, values.shape[1] - 1), np.minimum(y + 1, values.shape[0] - 1)
-    top = values[y, x] * (1 - share[:, 0]) + values[y, right] * share[:, 0]
-    bottom = values[below, x] * (1 - share[:, 0]) + values[below, right] * share[:, 0]
-    return np.asarray(top * (1 - share[:, 1]) + bottom * share[:, 1], np.float32)
-
-
-def click_prompts(clicks: Sequence[tuple[float, float]]) -> tuple[Floats, NDArray[np.int64]]:
-    """One prompt for each click: points (B, 1, 2), labels (B, 1)."""
-    points = np.asarray(clicks, np.float32).reshape(-1, 1, 2)
-    return points, np.ones(points.shape[:2], np.int64)

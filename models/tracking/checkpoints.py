@@ -15,7 +15,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from perception_models.checkpoint_files import describe_mismatch, fitting, read_state
+from perception_models.checkpoint_files import filled, fitting, read_state
 from perception_models.onnx_export import Tensors, export_checked
 from perception_models.runtime import BadWeights
 from perception_models.runtime.describe import describe_model
@@ -90,12 +90,7 @@ def example(name: str) -> Tensors:
 
 
 def _filled(name: str, state: Mapping[str, Tensor], file: Path) -> nn.Module:
-    network = PUBLISHED[name]()
-    problems = describe_mismatch(network.state_dict(), state)
-    if problems:
-        raise BadWeights(f"{file} does not fit {name}: {problems}")
-    network.load_state_dict(state)
-    return network.eval()
+    return filled(PUBLISHED[name](), name, state, file)
 
 
 def _empty_state(name: str) -> Mapping[str, Tensor]:
