@@ -22,7 +22,7 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> MaskPredictor:
     torch = pytest.importorskip("torch", reason="torch is not installed")
     from perception_models.segmentation.export import export
     from perception_models.segmentation.network import CompactNetwork
-    from perception_models.segmentation.train import real_encoder
+    from perception_models.real_encoder import real_encoder
 
     torch.manual_seed(0)
     folder = export(CompactNetwork(SETTINGS, real_encoder()), tmp_path_factory.mktemp("compact"))

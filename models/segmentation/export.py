@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from perception_models.onnx_export import Tensors, export_checked
+from perception_models.real_encoder import real_encoder
 from perception_models.runtime.describe import describe_model
 from perception_models.runtime.precision import save_samples
 from perception_models.segmentation.compact_input import depth_channels
@@ -25,7 +26,6 @@ from perception_models.segmentation.network import (
     ENCODER_OUTPUTS,
     CompactNetwork,
 )
-from perception_models.segmentation.train import real_encoder
 
 PROMPTS_AT_ONCE = {"prompts": 64}  # that the decoder answers
 SYMBOLIC = {name: {0: "prompts"} for name in ("coordinates", "labels", "mask", "has_mask", "logits", "scores")}

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from perception_models.real_encoder import XFeatPyramid
 from perception_models.segmentation.compact_settings import CompactSettings
 from perception_models.segmentation.two_way import Attention, Mlp, TwoWay
 
@@ -22,7 +23,6 @@ DECODER_INPUTS = ("embedding", "middle", "fine", "coordinates", "labels", "mask"
 DECODER_OUTPUTS = ("logits", "scores")
 LABELS = 5  # none, background, foreground, two corners of a box: label + 1
 MIDDLE = 32  # channels at 1/4
-PARTS = ("skip1", "block1", "block2", "block3", "block4", "block5", "block_fusion")  # of XFeat
 COARSE = 16  # input pixels a cell of what attends
 
 
@@ -30,28 +30,6 @@ def block(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential
     """Convolution, normalisation, activation."""
     convolution = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(channels_out), nn.GELU())
-
-
-class XFeatPyramid(nn.Module):
-    """XFeat's backbone. rgb (B, 3, H, W) -> features (B, 24, H/4, W/4), (B, 64, H/8, W/8), (B, 64, H/16, W/16)."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.parts = nn.ModuleDict({name: getattr(network, name) for name in PARTS})
-
-    def forward(self, rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Section 3 of the paper up to the fused features."""
-        grey = rgb.mean(1, keepdim=True)
-        deviation = grey.var((2, 3), keepdim=True, unbiased=False)
-        grey = (grey - grey.mean((2, 3), keepdim=True)) / torch.sqrt(deviation + 1e-5)
-        parts = self.parts
-        quarter: Tensor = parts["block2"](parts["block1"](grey) + parts["skip1"](grey))
-        eighth: Tensor = parts["block3"](quarter)
-        sixteenth: Tensor = parts["block4"](eighth)
-        size = eighth.shape[-2:]
-        wider = functional.interpolate(parts["block5"](sixteenth), size, mode="bilinear")
-        fused: Tensor = parts["block_fusion"](eighth + functional.interpolate(sixteenth, size, mode="bilinear") + wider)
-        return quarter, fused, sixteenth
 
 
 class Block(nn.Module):

