@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image encoder that knows real photographs, for networks that learn from rendered images alone: XFeat (Potje et al.,
-CVPR 2024), Apache-2.0."""
+"""An image encoder that knows real photographs: XFeat (Potje et al., CVPR 2024, Apache-2.0), for networks that learn
+from rendered images alone."""
 
 from __future__ import annotations
 

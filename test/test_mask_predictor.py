@@ -20,9 +20,9 @@ SETTINGS = CompactSettings(width=96, height=64, channels=32, coarse=48, blocks=1
 @pytest.fixture(scope="module")
 def predictor(tmp_path_factory: pytest.TempPathFactory) -> MaskPredictor:
     torch = pytest.importorskip("torch", reason="torch is not installed")
+    from perception_models.real_encoder import real_encoder
     from perception_models.segmentation.export import export
     from perception_models.segmentation.network import CompactNetwork
-    from perception_models.real_encoder import real_encoder
 
     torch.manual_seed(0)
     folder = export(CompactNetwork(SETTINGS, real_encoder()), tmp_path_factory.mktemp("compact"))
