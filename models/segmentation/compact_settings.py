@@ -17,9 +17,9 @@ class CompactSettings:
     width: int = 448
     height: int = 336
     channels: int = 128  # of the image embedding
-    coarse: int = 192  # of the tokens at 1/16
-    blocks: int = 4  # of attention among them
-    heads: int = 6
+    coarse: int = 256  # of the tokens at 1/16
+    blocks: int = 6  # of attention among them
+    heads: int = 8
     fine: int = 16  # channels at half of the resolution
     points: int = 12
     masks: int = 3  # for one prompt: a click may mean a thing, a part of it, or what it belongs to

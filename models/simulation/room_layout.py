@@ -17,6 +17,7 @@ Rng = np.random.Generator
 Floats = NDArray[np.floating]
 DOWN = np.array([0, 0, -1], np.float32)
 PLAY = 0.012  # m, how uneven a surface may be that something stands on
+HEAP = 0.16  # m, spread of a heap of clutter
 
 
 @dataclass
@@ -59,6 +60,14 @@ def furnish(plan: Plan, rng: Rng, catalogue: Catalogue) -> list[Thing]:
     return floor.things
 
 
+def heap_places(things: Sequence[Thing], rng: Rng, count: int) -> Floats:
+    """Middles (K, 2) of at most `count` pieces as high as a table or a shelf, on which clutter may heap up."""
+    boxes = [(thing.mesh.vertices.min(axis=0), thing.mesh.vertices.max(axis=0)) for thing in things if thing.instance]
+    middles = [(low + high)[:2] / 2 for low, high in boxes if low[2] < 0.05 and 0.3 < high[2] < 1.2]
+    chosen = rng.permutation(len(middles))[:count]
+    return np.array([middles[index] for index in chosen], np.float64).reshape(-1, 2)
+
+
 def _group(floor: Floor, rng: Rng, catalogue: Catalogue) -> None:
     """A table somewhere with seats around it."""
     table, yaw = catalogue.table(rng), rng.uniform(-np.pi, np.pi)
@@ -72,10 +81,15 @@ def _group(floor: Floor, rng: Rng, catalogue: Catalogue) -> None:
         floor.put(catalogue.seat(rng), place, angle + np.pi + rng.normal(0, 0.3))
 
 
-def drop(plan: Plan, things: Sequence[Thing], rng: Rng, catalogue: Catalogue, count: int) -> list[Thing]:
-    """At most `count` things that lie on level surfaces of the others, found by rays cast down in one batch."""
+def drop(
+    plan: Plan, things: Sequence[Thing], rng: Rng, catalogue: Catalogue, count: int, heaps: Floats | None = None
+) -> list[Thing]:
+    """At most `count` things that lie on level surfaces of the others, found by rays cast down in one batch: anywhere,
+    or close together about the places `heaps` (K, 2)."""
     mesh = assemble(things)
     places = np.column_stack([rng.uniform([0, 0], [plan.length, plan.width], (60 * count, 2)), np.zeros(60 * count)])
+    if heaps is not None:
+        places[:, :2] = heaps[rng.integers(len(heaps), size=len(places))] + rng.normal(0, HEAP, (len(places), 2))
     places[:, 2] = rng.uniform(0.3, plan.height - 0.05, len(places))
     hits = mesh.caster.cast(places.astype(np.float32), _all(DOWN, len(places)))
     places[:, 2] -= np.where(hits.face >= 0, hits.distance, 0)

@@ -107,7 +107,9 @@ def _surfaces(
     paints = [np.zeros(len(t.mesh.faces), np.int64) if t.skin is None else 1 + t.skin.paint for t in things]
     keys = np.stack([instances, np.concatenate(paints), materials], axis=1).astype(np.int64)
     keys[keys[:, 1] > 0, 2] = 0  # paint decides alone how a skin looks
-    kinds, surface = np.unique(keys, axis=0, return_inverse=True)
+    span = keys.max(axis=0) + 1
+    packed, surface = np.unique(np.ravel_multi_index(tuple(keys.T), tuple(span)), return_inverse=True)
+    kinds = np.stack(np.unravel_index(packed, tuple(span)), axis=1)
     skins = {thing.instance: thing.skin for thing in things if thing.skin is not None}
     painted = {
         number: (skins[instance].colours[paint - 1], skins[instance].images[paint - 1])

@@ -13,7 +13,7 @@ from perception_models.geometry.cameras import RgbdFrame
 from perception_models.simulation.raycast import Hits
 from perception_models.simulation.rgbd_camera import RgbdCamera, sense_depth
 from perception_models.simulation.room_catalogue import PROCEDURAL, Catalogue
-from perception_models.simulation.room_layout import drop, furnish
+from perception_models.simulation.room_layout import drop, furnish, heap_places
 from perception_models.simulation.room_light import Light, develop, shade
 from perception_models.simulation.room_looks import Looks
 from perception_models.simulation.room_mesh import RoomMesh, Thing, assemble
@@ -67,8 +67,9 @@ class Room:
         return RoomView(RgbdFrame(rgb, depth, camera.matrix, pose), true_depth, instances)
 
 
-def sample_room(rng: Rng, furnished: bool = True, catalogue: Catalogue = PROCEDURAL) -> Room:
-    """A room at random: its walls, furniture along them and in groups, and clutter on top, in stacks too.
+def sample_room(rng: Rng, furnished: bool = True, catalogue: Catalogue = PROCEDURAL, heaps: int = 0) -> Room:
+    """A room at random: its walls, furniture along them and in groups, and clutter on top, in stacks too; `heaps` are
+    places where it is crowded.
 
     The same state of `rng` gives the same room everywhere, unless `catalogue` adds models that were fetched.
     """
@@ -79,6 +80,9 @@ def sample_room(rng: Rng, furnished: bool = True, catalogue: Catalogue = PROCEDU
     things += [replace(piece, instance=number) for number, piece in enumerate(pieces, start=1)]
     for count in (int(rng.integers(30, 90)), 20) if furnished else ():
         things += drop(plan, things, rng, catalogue, count)
+    crowded = heap_places(things, rng, heaps) if heaps else np.zeros((0, 2))
+    for count in (10, 10, 6) if len(crowded) else ():
+        things += drop(plan, things, rng, catalogue, count * len(crowded), crowded)
     mesh = assemble(things)
     looks = Looks.sample(rng, mesh.surfaces, rng.uniform(0.1, 0.8), catalogue.some_photos(rng, 12))
     return Room(plan, mesh, looks, Light.sample(rng, plan.length, plan.width, plan.height))

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Views of simulated rooms to learn masks from: mostly close ones of clutter, as a robot's camera sees a table."""
+"""Close views of what is in a simulated room, mostly of clutter, as a robot's camera sees a table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perception_models.simulation.rgbd_camera import KINECT, RgbdCamera
-from perception_models.simulation.room_catalogue import Catalogue
-from perception_models.simulation.rooms import Room, RoomView, sample_room
+from perception_models.simulation.rooms import Room
 
 Matrix = NDArray[np.float64]
 Rng = np.random.Generator
@@ -44,16 +43,19 @@ class Things:
         return Things((low[known] + high[known]) / 2, (high - low)[known].max(axis=1))
 
 
-def room_views(rng: Rng, count: int, width: int, height: int, catalogue: Catalogue) -> Iterator[RoomView]:
-    """At most `count` views of one new room, in colour and depth, of cameras with different lenses."""
-    room = sample_room(rng, catalogue=replace(catalogue, share=rng.uniform(0.2, 0.8)))
+def close_views(room: Room, rng: Rng, count: int, width: int, height: int) -> Iterator[tuple[Matrix, RgbdCamera]]:
+    """At most `count` poses (4, 4), optical frame -> world, with cameras of different lenses."""
     things = Things.of(room)
     for _ in range(count if len(things.sides) else 0):
         focal_length = KINECT.focal_length * width / KINECT.width * rng.uniform(*ZOOM)
-        camera = RgbdCamera(width, height, focal_length, noise=rng.uniform(0.3, 1.5), unit=int(rng.integers(1000)))
         pose = _pose(room, things, rng)
         if pose is not None:
-            yield room.render(pose, camera, rng)
+            yield pose, random_camera(rng, width, height, focal_length)
+
+
+def random_camera(rng: Rng, width: int, height: int, focal_length: float) -> RgbdCamera:
+    """A camera whose depth sensor is a good or a poor one."""
+    return RgbdCamera(width, height, focal_length, noise=rng.uniform(0.3, 1.5), unit=int(rng.integers(1000)))
 
 
 def _pose(room: Room, things: Things, rng: Rng) -> Matrix | None:
