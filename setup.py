@@ -84,6 +84,7 @@ setup(
         "console_scripts": [
             f"perception = {NAME}.cli:main",
             f"detection_node = {NAME}.detection_node:main",
+            f"reconstruction_node = {NAME}.reconstruction_node:main",
             f"registration_node = {NAME}.registration_node:main",
             f"relocalization_node = {NAME}.relocalization_node:main",
             f"segmentation_node = {NAME}.segmentation_node:main",

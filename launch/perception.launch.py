@@ -17,6 +17,7 @@ ARGUMENTS = {  # name: default, description
     "image": ("camera/image", "topic of the images (sensor_msgs/Image)"),
     "camera_info": ("camera/camera_info", "topic of their camera (sensor_msgs/CameraInfo)"),
     "depth": ("camera/depth", "topic of depth registered to them (sensor_msgs/Image)"),
+    "odometry": ("odom", "topic of odometry (nav_msgs/Odometry), where reconstruction has its scale from it"),
     "map_file": ("", "map for the relocalization node; empty: as its file of parameters says"),
     "use_sim_time": ("false", "time from /clock, as with ros2 bag play --clock"),
     "autostart": ("", "configure and activate at once; empty: as each node's file says"),
@@ -24,6 +25,8 @@ ARGUMENTS = {  # name: default, description
     "log_level": ("info", "debug, info, warn, error or fatal"),
     "detection": ("true", "run the detection node"),
     "detection_params": (PathJoinSubstitution([SHARE, "config", "detection.yaml"]), "its YAML file of parameters"),
+    "reconstruction": ("false", "run the reconstruction node; it sends map -> base_link, or -> odom as its file says"),
+    "reconstruction_params": (PathJoinSubstitution([SHARE, "config", "reconstruction.yaml"]), "its YAML file"),
     "registration": ("false", "run the registration node; as odometry it sends odom -> base_link"),
     "registration_params": (PathJoinSubstitution([SHARE, "config", "registration.yaml"]), "its YAML file"),
     "relocalization": ("false", "run the relocalization node; it needs a map_file"),
@@ -44,6 +47,7 @@ def generate_launch_description() -> LaunchDescription:
     declared = [DeclareLaunchArgument(n, default_value=d, description=text) for n, (d, text) in ARGUMENTS.items()]
     clouds = [task(name, "points") for name in ("detection", "registration", "tracking")]
     images = [
+        task("reconstruction", "image", "camera_info", "depth", "odometry"),
         task("relocalization", "image", "camera_info", "map_file"),
         task("segmentation", "image", "camera_info", "depth", "points"),
     ]

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
+
+from perception_models.runtime.stored import shrink
 
 OPSET = 17
 PARITY = 1e-3
@@ -57,6 +60,17 @@ def write_onnx(
         output_names=list(outputs),
         dynamic_axes={name: dict(symbolic[name]) for name in (*inputs, *outputs) if name in symbolic},
     )
+    model = onnx.load(path)
+    shrink(model)
+    onnx.save(model, path)
+
+
+@torch.no_grad()
+def rounded(network: nn.Module) -> nn.Module:
+    """The network with parameters that FP16 holds exactly, so that its file needs only two bytes for each."""
+    for parameter in network.parameters():
+        parameter.copy_(parameter.half())
+    return network
 
 
 def parity(network: nn.Module, inputs: Sequence[str], example: Tensors, path: Path) -> float:

@@ -75,6 +75,18 @@ RELOCALIZATION = Played(
     record=bags.POSE,
     beside=((bags.CAMERA_INFO, "camera_info", CameraInfo),),
 )
+RECONSTRUCTION = Played(
+    module="perception_nodes.reconstruction_node",
+    name="reconstruction_node",
+    source=BagReader.image_topic,
+    input="image",
+    kind=Image,
+    answer="odometry",
+    answer_kind=Odometry,
+    record=bags.ODOMETRY,
+    beside=((bags.CAMERA_INFO, "camera_info", CameraInfo),),
+    transforms=(bags.TF_STATIC,),
+)
 TRACKING = Played(
     module="perception_nodes.tracking_node",
     name="tracking_node",
@@ -99,6 +111,7 @@ SEGMENTATION = Played(
 )
 PLAYED = {
     "detection": DETECTION,
+    "reconstruction": RECONSTRUCTION,
     "registration": REGISTRATION,
     "relocalization": RELOCALIZATION,
     "segmentation": SEGMENTATION,

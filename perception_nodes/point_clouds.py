@@ -132,6 +132,13 @@ def encode_points(
     )
 
 
+def packed_colors(colors: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Colours (N, 3) RGB as the column (N,) `rgb` of a cloud, as PCL and RViz take it."""
+    red, green, blue = colors.T.astype(np.uint32)
+    packed: NDArray[np.uint32] = (red << 16) | (green << 8) | blue
+    return packed.view(np.float32)
+
+
 def _row_step(message: PointCloud2) -> int:
     """Bytes from row to row; a cloud of one row has no use for the field, and drivers leave it zero."""
     return int(message.row_step) if message.height > 1 else int(message.width * message.point_step)

@@ -14,6 +14,7 @@ from perception_models.geometry.cameras import Floats
 from perception_models.segmentation.online_objects import Objects
 from perception_nodes.markers import encode_markers
 from perception_nodes.messages import encode_points
+from perception_nodes.point_clouds import packed_colors
 
 NAME = "object"  # class of all detections: what they are is not known
 GOLDEN = 0.6180339887  # turns of hue from one id to the next, by which no two near ids look alike
@@ -30,10 +31,8 @@ def colours_of(ids: NDArray[np.integer]) -> NDArray[np.uint8]:
 def labelled_cloud(
     points: Floats, colors: NDArray[np.uint8], labels: NDArray[np.integer], header: Header
 ) -> PointCloud2:
-    """Cloud x y z rgb label of points (N, 3), colours (N, 3) and ids (N,); rgb packed as PCL and RViz take it."""
-    red, green, blue = colors.T.astype(np.uint32)
-    packed = ((red << 16) | (green << 8) | blue).view(np.float32)
-    return encode_points(points, header, {"rgb": packed, "label": labels.astype(np.int32)})
+    """Cloud x y z rgb label of points (N, 3), colours (N, 3) and ids (N,)."""
+    return encode_points(points, header, {"rgb": packed_colors(colors), "label": labels.astype(np.int32)})
 
 
 def told(objects: Objects, largest: float) -> Objects:

@@ -1,11 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which images become key frames, and the depth that belongs to each: of a depth camera, or of a LiDAR's points."""
+"""The depth that belongs to an image: of a depth camera, or of a LiDAR's points."""
 
 from __future__ import annotations
-
-import threading
-import time
-from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import Image, PointCloud2
@@ -14,76 +10,14 @@ from perception_models.geometry import se3
 from perception_models.geometry.cameras import Floats
 from perception_models.segmentation.lidar_depth import depth_from_points
 from perception_nodes.camera_info import Camera
-from perception_nodes.errors import InvalidMessage, NoResult
+from perception_nodes.companions import Companions
+from perception_nodes.errors import InvalidMessage
 from perception_nodes.images import decode_depth
 from perception_nodes.messages import decode_points, require_finite
 from perception_nodes.segmentation_model import SegmentationParameters
-from perception_nodes.stamps import nanoseconds
 from perception_nodes.transforms import Transforms
 
-KEPT = 20  # messages that wait for their image
 POINTS_SLOP = 10.0  # times depth_slop: a LiDAR does not sweep when a camera looks
-
-
-class KeyFrames:
-    """Chooses images by the way, the turning and the time since the last that the map took."""
-
-    def __init__(self) -> None:
-        self._last: tuple[se3.Matrix, int] | None = None
-
-    def wants(self, pose: se3.Matrix, stamp: int, p: SegmentationParameters) -> bool:
-        """Whether the image of a pose (4, 4) and a stamp (ns) is worth it."""
-        if self._last is None:
-            return True
-        step = se3.inverse(self._last[0]) @ pose
-        seconds = (stamp - self._last[1]) * 1e-9
-        far = float(np.linalg.norm(step[:3, 3])) >= p.key_distance
-        return bool(far or se3.rotation_angle(step) >= p.key_angle or seconds >= p.key_time)
-
-    def took(self, pose: se3.Matrix, stamp: int) -> None:
-        """It became one."""
-        self._last = pose, stamp
-
-
-class Companions:
-    """The newest messages of a topic, by stamp, put in on one thread and waited for on another."""
-
-    def __init__(self) -> None:
-        self._messages: dict[int, Any] = {}
-        self._changed = threading.Condition()
-
-    def put(self, message: Any) -> None:
-        """One more; the oldest goes."""
-        with self._changed:
-            stamp = nanoseconds(message.header.stamp)
-            self._messages.pop(stamp, None)  # so that it counts as new where a source starts again
-            self._messages[stamp] = message
-            while len(self._messages) > KEPT:
-                del self._messages[next(iter(self._messages))]
-            self._changed.notify_all()
-
-    def of(self, stamp: int, slop: float, timeout: float) -> Any:
-        """The message nearest to a stamp (ns), no more than `slop` seconds from it; waits up to `timeout` seconds.
-
-        Raises NoResult where there is none.
-        """
-        end = time.monotonic() + timeout
-        with self._changed:
-            while True:
-                near = min(self._messages, key=lambda one: abs(one - stamp), default=None)
-                if near is not None and abs(near - stamp) <= slop * 1e9:
-                    return self._messages[near]
-                if not self._changed.wait(end - time.monotonic()):
-                    raise NoResult(_missing(stamp, near, slop))
-
-
-def _missing(stamp: int, near: int | None, slop: float) -> str:
-    if near is None:
-        return "the view has no depth: nothing came on its topic yet; is it published and remapped?"
-    return (
-        f"the view has no depth: the nearest is {abs(near - stamp) * 1e-9:.3f} s away, depth_slop allows {slop:g} s; "
-        "synchronise the sensors"
-    )
 
 
 class DepthImages:
@@ -92,7 +26,7 @@ class DepthImages:
     topic, kind = "~/depth", Image
 
     def __init__(self) -> None:
-        self.messages = Companions()
+        self.messages = Companions("depth", "depth_slop")
 
     def of(self, stamp: int, camera: Camera, pose: se3.Matrix, p: SegmentationParameters) -> Floats:
         """That of an image's stamp. Raises NoResult where there is none, InvalidMessage where it cannot be used."""
@@ -109,7 +43,7 @@ class LidarDepth:
     topic, kind = "~/points", PointCloud2
 
     def __init__(self, transforms: Transforms, map_frame: str) -> None:
-        self.messages = Companions()
+        self.messages = Companions("depth", "depth_slop")
         self._transforms, self._map_frame = transforms, map_frame
 
     def of(self, stamp: int, camera: Camera, pose: se3.Matrix, p: SegmentationParameters) -> Floats:

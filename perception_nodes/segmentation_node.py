@@ -19,19 +19,20 @@ from visualization_msgs.msg import MarkerArray
 
 from perception_models.geometry import se3
 from perception_models.geometry.cameras import RgbdFrame
-from perception_models.segmentation.map_file import write_labelled_ply
+from perception_models.geometry.cloud_file import write_cloud
 from perception_models.segmentation.online import InstanceMap, MapUpdate
 from perception_models.segmentation.online_objects import ObjectList, point_at
 from perception_nodes.camera_info import decode_camera
 from perception_nodes.errors import InvalidMessage, NoResult, NotAsked
 from perception_nodes.images import decode_image, encode_image
 from perception_nodes.interfaces import COMMAND_QOS, RELIABLE_SENSOR_QOS, SENSOR_QOS, Input, Output
+from perception_nodes.key_frames import KeyFrames
 from perception_nodes.messages import encode_detections
 from perception_nodes.node import PerceptionNode
 from perception_nodes.relocalization_services import TriggerServices
 from perception_nodes.run import run_node
 from perception_nodes.segmentation_display import as_detections, colours_of, labelled_cloud, object_markers, told
-from perception_nodes.segmentation_frames import DepthImages, DepthSource, KeyFrames, LidarDepth
+from perception_nodes.segmentation_frames import DepthImages, DepthSource, LidarDepth
 from perception_nodes.segmentation_model import SegmentationParameters, load_map
 from perception_nodes.stamps import nanoseconds
 from perception_nodes.transforms import Transforms
@@ -208,7 +209,7 @@ class SegmentationNode(PerceptionNode[SegmentationParameters, InstanceMap]):
             voxels, ids = self.model.voxels, self.model.ids
             if not len(voxels):
                 raise NoResult("the map is empty: no view was taken in yet")
-            write_labelled_ply(Path(path), voxels.points, voxels.colors, ids)
+            write_cloud(Path(path), voxels.points, voxels.colors, {"label": ids.astype(np.int32)})
         return f"{path}: {len(ids)} voxels, {len(np.unique(ids))} instances"
 
     def _forget_all(self) -> None:

@@ -98,6 +98,12 @@ def test_tracking_has_its_own_parameter_file(observer: Node) -> None:
         assert parameters_of(observer, "/tracking_node", *names) == [False, "odom", 3.0]
 
 
+def test_reconstruction_has_its_own_parameter_file(observer: Node) -> None:
+    with launched("perception.launch.py", "detection:=false", "reconstruction:=true", "autostart:=false"):
+        names = ("autostart", "map_frame", "voxel")
+        assert parameters_of(observer, "/reconstruction_node", *names) == [False, "map", 0.03]
+
+
 def test_task_that_is_switched_off_does_not_run(observer: Node) -> None:
     with launched("perception.launch.py", "detection:=false") as process:
         assert process.wait(30) == 0

@@ -24,13 +24,14 @@ from perception_models.geometry import se3
 from perception_models.geometry.cameras import RgbdFrame, unproject
 from perception_models.segmentation.online import InstanceMap
 from perception_models.segmentation.online_settings import OnlineSettings
+from perception_nodes.companions import Companions
 from perception_nodes.executors import BackgroundExecutor
 from perception_nodes.images import decode_labels, encode_image
+from perception_nodes.key_frames import KeyFrames
 from perception_nodes.messages import decode_detections, decode_ids, encode_points
 from perception_nodes.parameters import ros_name
 from perception_nodes.point_clouds import decode_points, read_field
 from perception_nodes.segmentation_display import colours_of
-from perception_nodes.segmentation_frames import Companions, KeyFrames
 from perception_nodes.segmentation_node import SegmentationNode, SegmentationParameters
 from perception_nodes.transforms import Broadcaster
 
@@ -359,7 +360,7 @@ def test_key_frames_are_chosen_by_way_turning_and_time():
 
 
 def test_the_nearest_companion_is_found_and_old_ones_go():
-    companions = Companions()
+    companions = Companions("depth", "depth_slop")
     for index in range(100):
         companions.put(Image(header=Bench(None, None, clock=index * 10**8).header("camera", 100)))
     assert companions.of(int(9.92e9), 0.05, 0.0).header.stamp.nanosec == 900_000_000

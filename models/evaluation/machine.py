@@ -21,8 +21,17 @@ def machine() -> dict[str, str]:
 
 def peak_memory(pid: int) -> float:
     """Largest resident memory of a running process so far, MB (10^6 bytes). Linux only."""
+    return _memory(pid, "VmHWM")
+
+
+def resident_memory(pid: int) -> float:
+    """Resident memory of a running process now, MB (10^6 bytes). Linux only."""
+    return _memory(pid, "VmRSS")
+
+
+def _memory(pid: int, name: str) -> float:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    kilobytes = next(line.split()[1] for line in lines if line.startswith("VmHWM"))
+    kilobytes = next(line.split()[1] for line in lines if line.startswith(name))
     return int(kilobytes) * 1024 / 1e6
 
 

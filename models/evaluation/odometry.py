@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception_models.geometry import se3
+from perception_models.geometry.similarity import fit
 
 Poses = NDArray[np.float64]
 
@@ -27,19 +28,22 @@ def path_length(poses: Poses) -> float:
     return float(np.linalg.norm(steps, axis=1).sum())
 
 
-def absolute_error(estimate: Poses, truth: Poses) -> float:
-    """ATE: root mean square of the distances (m) after the estimate was moved rigidly onto the truth by least squares.
+def absolute_error(estimate: Poses, truth: Poses, scaled: bool = False) -> float:
+    """ATE: root mean square of the distances (m) after the estimate was moved rigidly onto the truth by least squares;
+    `scaled`: and made as large, for what has no metres of its own.
 
     Raises ValueError where the lengths differ or fewer than three poses are there in both.
     """
-    _check_pair(estimate, truth)
-    both = given(estimate) & given(truth)
-    if both.sum() < 3:
-        raise ValueError(f"{both.sum()} poses are in both trajectories; an absolute error needs three")
-    moved, fixed = estimate[both, :3, 3], truth[both, :3, 3]
-    rotation = se3.nearest_rotation((fixed - fixed.mean(axis=0)).T @ (moved - moved.mean(axis=0)))
-    residual = (moved - moved.mean(axis=0)) @ rotation.T - (fixed - fixed.mean(axis=0))
+    moved, fixed = _common_places(estimate, truth)
+    residual = fit(moved, fixed, scaled).apply(moved) - fixed
     return float(np.sqrt(np.mean(np.sum(residual**2, axis=1))))
+
+
+def as_large(estimate: Poses, truth: Poses) -> Poses:
+    """The estimate with the scale at which it fits the truth best. Raises ValueError as `absolute_error`."""
+    larger = estimate.copy()
+    larger[:, :3, 3] *= fit(*_common_places(estimate, truth), scaled=True).scale
+    return larger
 
 
 def relative_errors(estimate: Poses, truth: Poses, frames: int = 10) -> NDArray[np.float64]:
@@ -80,11 +84,29 @@ def summary(estimate: Poses, truth: Poses, frames: int = 10) -> dict[str, float]
     return figures
 
 
+def places(poses: Poses, onto: Poses) -> NDArray[np.float64]:
+    """Places (F, 3) of a trajectory, moved so that its first pose that both have is that of `onto`, for a picture."""
+    both = np.flatnonzero(given(poses) & given(onto))
+    if not len(both):
+        return poses[:, :3, 3]
+    move = onto[both[0]] @ se3.inverse(poses[both[0]])
+    return np.asarray(se3.apply(move, poses[:, :3, 3]), np.float64)
+
+
 def _difference(estimate: Poses, truth: Poses, start: int, end: int) -> se3.Matrix:
     """The estimated motion from scan to scan, seen from the true one."""
     true, found = (se3.inverse(poses[start]) @ poses[end] for poses in (truth, estimate))
     difference: se3.Matrix = se3.inverse(true) @ found
     return difference
+
+
+def _common_places(estimate: Poses, truth: Poses) -> tuple[Poses, Poses]:
+    """Places (K, 3) of the poses that are there in both. Raises ValueError where those are fewer than three."""
+    _check_pair(estimate, truth)
+    both = given(estimate) & given(truth)
+    if both.sum() < 3:
+        raise ValueError(f"{both.sum()} poses are in both trajectories; an absolute error needs three")
+    return estimate[both, :3, 3], truth[both, :3, 3]
 
 
 def _check_pair(estimate: Poses, truth: Poses) -> None:

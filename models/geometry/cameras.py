@@ -33,6 +33,13 @@ def camera_matrix(focal_length: float, width: int, height: int) -> Matrix:
     return np.array([[focal_length, 0, (width - 1) / 2], [0, focal_length, (height - 1) / 2], [0, 0, 1]], np.float64)
 
 
+def check_camera(matrix: Matrix) -> None:
+    """Raise ValueError for what is not the matrix (3, 3) of a pinhole camera."""
+    matrix = np.asarray(matrix)
+    if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+        raise ValueError(f"a camera matrix is (3, 3) with focal lengths above 0, got {matrix.tolist()}")
+
+
 def resize_matrix(matrix: Matrix, factor: float) -> Matrix:
     """The matrix (3, 3) of the same camera after its image was resized by `factor` (2 is twice as wide)."""
     resized = matrix * factor

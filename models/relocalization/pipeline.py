@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from perception_models.geometry.cameras import Matrix
+from perception_models.geometry.cameras import Matrix, check_camera
 from perception_models.relocalization.features import FeatureExtractor, Image, load_extractor
 from perception_models.relocalization.fix import Fix, find, no_fix
 from perception_models.relocalization.lines import detect_lines
@@ -90,10 +90,3 @@ def load_network(scene_map: SceneMap, threads: int | None) -> SceneNetwork:
     if not scene_map.network:
         raise ValueError("the map has no network; train one with `perception map build --network`, or use landmarks")
     return SceneNetwork.from_bytes(scene_map.network, threads)
-
-
-def check_camera(camera_matrix: Matrix) -> None:
-    """Raise ValueError for what is not the matrix (3, 3) of a pinhole camera."""
-    matrix = np.asarray(camera_matrix)
-    if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-        raise ValueError(f"a camera matrix is (3, 3) with focal lengths above 0, got {matrix.tolist()}")

@@ -18,6 +18,7 @@ import onnx
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from perception_models.runtime.errors import BadWeights
+from perception_models.runtime.stored import expand
 
 HEAVY = {"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"}
 FOLLOWING = {"Add", "Sub", "Mul", "Relu", "LeakyRelu", "Clip", "Gelu", "Erf", "Tanh", "BatchNormalization", "MaxPool"}
@@ -30,7 +31,9 @@ def to_half(model: bytes, keep_fp32: Sequence[str] = ()) -> bytes:
 
     Raises BadWeights for a graph with sub-graphs (If, Loop), which static models do not have.
     """
-    proto = onnx.shape_inference.infer_shapes(onnx.load_from_string(model))
+    proto = onnx.load_from_string(model)
+    expand(proto)
+    proto = onnx.shape_inference.infer_shapes(proto)
     converted = _Converter(proto.graph, tuple(keep_fp32)).run()
     del proto.graph.value_info[:]  # the types in there are the old ones
     proto.graph.CopyFrom(converted)
@@ -79,7 +82,9 @@ class _Converter:
             (self._emit_half if self._runs_in_half(node) else self._emit_full)(converted)
         for name in self.outputs:
             self._widen_if_half(name)
-        return helper.make_graph(self.nodes, self.graph.name, self.graph.input, self.graph.output, self.initializers)
+        used = {name for node in self.nodes for name in node.input}  # not the FP32 twin of what runs in FP16
+        kept = [tensor for tensor in self.initializers if tensor.name in used]
+        return helper.make_graph(self.nodes, self.graph.name, self.graph.input, self.graph.output, kept)
 
     def _runs_in_half(self, node: NodeProto) -> bool:
         if node.name and node.name.startswith(self.keep_fp32):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from perception_models.onnx_export import Tensors, export_checked
+from perception_models.onnx_export import Tensors, export_checked, rounded
 from perception_models.real_encoder import real_encoder
 from perception_models.runtime.describe import describe_model
 from perception_models.runtime.precision import save_samples
@@ -38,6 +38,7 @@ def load_checkpoint(path: Path) -> CompactNetwork:
     state = torch.load(path, weights_only=True)
     network = CompactNetwork(CompactSettings.from_dict(state["settings"]), real_encoder())
     network.load_state_dict(state["average"])
+    rounded(network)
     return network.eval()
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from perception_models.geometry.voxels import voxel_keys
+
 Floats = npt.NDArray[np.float32]
-BITS, MIDDLE = 21, 1 << 20  # of a voxel's place on one axis
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,8 @@ class Thinned:
 
     @staticmethod
     def of(points: Floats, voxel: float) -> Thinned:
-        """Average voxels of edge `voxel` m, by place. Raises ValueError where the cloud is wider than a million."""
-        cells = np.floor(points / voxel)
-        if len(points) and np.abs(cells).max() >= MIDDLE:
-            raise ValueError(f"the cloud reaches further than {MIDDLE} voxels of {voxel} m: are its points in metres?")
-        x, y, z = (cells.astype(np.int64) + MIDDLE).T
-        keys, rows = np.unique((x << 2 * BITS) | (y << BITS) | z, return_inverse=True)
+        """Average voxels of edge `voxel` m, by place. Raises ValueError as `voxel_keys`."""
+        keys, rows = np.unique(voxel_keys(points, voxel), return_inverse=True)
         return Thinned(means(points, rows, len(keys)), rows)
 
     def mean(self, values: npt.NDArray[np.generic]) -> Floats:

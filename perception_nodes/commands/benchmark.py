@@ -8,7 +8,10 @@ example: perception benchmark detection --calls 100 --threads 2
 import argparse
 from importlib import import_module
 
-TASKS = ("detection", "masks", "odometry", "registration", "relocalization", "scan_pairs", "segmentation", "tracking")
+TASKS = (
+    *("detection", "masks", "odometry", "reconstruction", "registration", "relocalization", "scan_pairs"),
+    *("segmentation", "tracking"),
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    tasks = ["detection", "registration", "segmentation", "tracking"]
+    tasks = ["detection", "reconstruction", "registration", "segmentation", "tracking"]
     parser.add_argument("task", choices=tasks, help="what the checkpoint was trained for")
     parser.add_argument("checkpoint", type=Path, help="checkpoint of `perception train`")
     parser.add_argument("out", type=Path, help="folder for model.onnx and model.yaml")

@@ -9,7 +9,7 @@ import argparse
 import importlib
 from pathlib import Path
 
-TASKS = ("detection", "registration", "relocalization", "segmentation", "tracking")
+TASKS = ("detection", "reconstruction", "registration", "relocalization", "segmentation", "tracking")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,11 @@ from importlib import import_module
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("task", choices=["detection", "registration", "segmentation", "tracking"], help="what to train")
+    parser.add_argument(
+        "task",
+        choices=["detection", "reconstruction", "registration", "segmentation", "tracking"],
+        help="what to train",
+    )
     parser.add_argument("recipe", nargs=argparse.REMAINDER, help="arguments of the recipe")
 
 

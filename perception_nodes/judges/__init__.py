@@ -8,7 +8,7 @@ Each has `in_process(bag, options, watch)` and `recorded(bag, options, watch)`, 
 from importlib import import_module
 from typing import Any
 
-TASKS = ("detection", "registration", "relocalization", "segmentation", "tracking")
+TASKS = ("detection", "reconstruction", "registration", "relocalization", "segmentation", "tracking")
 
 
 def judge_of(task: str) -> Any:

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception_models.evaluation.latency import LatencyLog
-from perception_models.evaluation.odometry import given, summary
+from perception_models.evaluation.odometry import places, summary
 from perception_models.evaluation.report import Report, Table, as_cell, latency_table
 from perception_models.evaluation.trajectory_picture import draw_trajectories
-from perception_models.geometry import se3
 from perception_models.registration.odometry import Odometry
 from perception_models.registration.pipeline import Registrar
 from perception_nodes import bags
@@ -74,7 +73,7 @@ def _judgement(
     estimate, reference = np.array(found), np.array(truth)
     figures = {"scans": float(len(estimate)), **summary(estimate, reference), **latencies}
     rows = [[name.replace("_", " "), as_cell(value)] for name, value in figures.items() if "latency" not in name]
-    lines = {"reference": _places(reference), "odometry": _places(estimate, reference)}
+    lines = {"reference": reference[:, :3, 3], "odometry": places(estimate, reference)}
     report = Report(
         title=title,
         facts=facts,
@@ -84,14 +83,3 @@ def _judgement(
     )
     shown = [f"{name:32} {value:8.3f}" for name, value in figures.items() if "latency" not in name or "total" in name]
     return Judgement("registration", report, figures, shown)
-
-
-def _places(poses: Trajectory, onto: Trajectory | None = None) -> NDArray[np.float64]:
-    """Places (F, 3), moved so that the first common pose is that of `onto`."""
-    if onto is None:
-        return poses[:, :3, 3]
-    both = np.flatnonzero(given(poses) & given(onto))
-    if not len(both):
-        return poses[:, :3, 3]
-    move = onto[both[0]] @ se3.inverse(poses[both[0]])
-    return np.asarray(se3.apply(move, poses[:, :3, 3]), np.float64)

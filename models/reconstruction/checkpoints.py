@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads published checkpoint files of CUT3R: names are matched, weights are never altered."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from perception_models.checkpoint_files import filled, fitting, read_state
+from perception_models.reconstruction.export import export
+from perception_models.reconstruction.network import ReconstructionNetwork
+from perception_models.reconstruction.settings import OFFICIAL
+from perception_models.runtime import BadWeights
+
+FRAMES = 3  # of the check after the export: at full size a frame takes a minute on a CPU
+HEADS = "downstream_head."
+
+
+def import_checkpoint(file: Path, name: str) -> ReconstructionNetwork:
+    """The network `name` (a key of OFFICIAL) with the weights of a checkpoint file, in evaluation mode.
+
+    Raises BadWeights when the file is no checkpoint, or when keys or shapes do not fit; ValueError for an unknown name.
+    """
+    if name not in OFFICIAL:
+        raise ValueError(f"unknown network {name!r}; there are {', '.join(OFFICIAL)}")
+    return _filled(name, read_weights(file), file)
+
+
+def import_weights(file: Path, out_dir: Path) -> Path:
+    """Recognise, load and export a checkpoint file -> the folder out_dir/<name> with the engines.
+
+    Raises BadWeights as `import_checkpoint`.
+    """
+    state = read_weights(file)
+    name = recognise(state)
+    return export(_filled(name, state, file), out_dir / name, variant=name, frames=FRAMES)
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint file by name; raises BadWeights as `read_state`.
+
+    The released files hold the arguments of their training, too. Of all classes only theirs is let in, a plain bag of
+    values; what it holds is not used.
+    """
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        state = read_state(file)
+    if not any(key.startswith("dec_blocks_state.") for key in state):  # it began as a copy
+        copies = {key.replace("dec_blocks.", "dec_blocks_state.", 1): value for key, value in state.items()}
+        state |= {key: value for key, value in copies.items() if key.startswith("dec_blocks_state.")}
+    return state
+
+
+def recognise(state: Mapping[str, Tensor]) -> str:
+    """The network whose heads the most entries fit; all else is the same in all."""
+    fits = {name: fitting(_heads_state(name), state) for name in OFFICIAL}
+    best = max(fits, key=lambda name: fits[name])
+    if fits[best] == 0:
+        raise BadWeights(f"these weights belong to none of the networks {', '.join(OFFICIAL)}")
+    return best
+
+
+def _filled(name: str, state: Mapping[str, Tensor], file: Path) -> ReconstructionNetwork:
+    return filled(ReconstructionNetwork(OFFICIAL[name]), name, state, file)
+
+
+def _heads_state(name: str) -> Mapping[str, Tensor]:
+    with torch.device("meta"):
+        state = ReconstructionNetwork(OFFICIAL[name]).state_dict()
+    return {key: value for key, value in state.items() if key.startswith(HEADS)}
