@@ -13,12 +13,13 @@ from scipy.spatial.transform import Rotation
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from perception_models.reconstruction import data  # noqa: E402
+from perception_models.reconstruction.calibrate import calibrate, fit  # noqa: E402
 from perception_models.reconstruction.heads import Outputs  # noqa: E402
-from perception_models.reconstruction.losses import quaternions, reconstruction_loss  # noqa: E402
+from perception_models.reconstruction.losses import DOUBT, quaternions, reconstruction_loss  # noqa: E402
 from perception_models.reconstruction.settings import COMPACT  # noqa: E402
 from perception_models.reconstruction.train import Recipe, Trainer, train  # noqa: E402
 from perception_models.simulation.room_catalogue import PROCEDURAL  # noqa: E402
-from perception_models.simulation.room_tours import Tour, make_tour  # noqa: E402
+from perception_models.simulation.room_tours import Tour, Tours, make_tour  # noqa: E402
 
 TINY = replace(
     COMPACT,
@@ -121,7 +122,7 @@ def test_the_truth_costs_only_its_confidence(tour: Tour) -> None:
     colours = batch.rgb.flatten(0, 1)
     right = Outputs(own, sure, points, sure, colours.permute(0, 2, 3, 1), pose)
     loss, figures = reconstruction_loss(right, batch, colours)
-    assert float(loss) == pytest.approx(-2 * 0.2 * np.log(2), abs=1e-4)
+    assert float(loss) == pytest.approx(-2 * DOUBT * np.log(2), abs=1e-4)
     for factor in (1.1, 1 / 1.1):  # too far costs as much as too near
         _, figures = reconstruction_loss(right._replace(points_self=factor * own), batch, colours)
         assert float(figures["self"]) == pytest.approx(0.1 / np.sqrt(1.1), rel=0.02)
@@ -137,6 +138,33 @@ def test_the_recipe_learns_resumes_and_keeps_its_settings(folder: Path, tmp_path
         assert again.step == 4
         for key, value in trainer.average.state_dict().items():
             torch.testing.assert_close(value, again.average.state_dict()[key], atol=2e-3, rtol=2e-3)
+
+
+def test_calibration_leaves_all_but_the_confidences(folder: Path) -> None:
+    torch.manual_seed(0)
+    network = Trainer(Recipe(), TINY).average
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    tours = Tours(folder)
+    tours.refresh()
+    figures = calibrate(network, tours, sequences=2)
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    heads = ("dpt_self", "dpt_cross")
+    assert changed == {f"downstream_head.{head}.head.4.{part}" for head in heads for part in ("weight", "bias")}
+    for name in changed:
+        torch.testing.assert_close(network.state_dict()[name][:3], before[name][:3])
+    assert figures.keys() == {"own_before", "own_after", "world_before", "world_after"}
+
+
+def test_a_calibrated_confidence_is_doubt_over_error() -> None:
+    """Where a feature tells the error, the cost is least for a confidence of DOUBT / error."""
+    rng = torch.Generator().manual_seed(0)
+    features = torch.randn(4000, 5, generator=rng)
+    error = DOUBT / (1 + torch.exp(0.7 * features[:, 1] + 0.3))
+    layer = torch.nn.Conv2d(5, 4, 1)
+    figures = fit(layer, features, error)
+    raw = layer(features[..., None, None])[:, 3, 0, 0]
+    torch.testing.assert_close(1 + raw.exp(), DOUBT / error, rtol=0.02, atol=0.02)
+    assert figures["after"] < figures["before"] == pytest.approx(float(error.mean()))
 
 
 def test_a_few_steps_on_one_sequence_lower_the_loss(tour: Tour) -> None:

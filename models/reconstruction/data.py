@@ -22,6 +22,7 @@ from perception_models.simulation.room_tours import ON_PATH, Tour, Tours
 Rng = np.random.Generator
 REFRESH = 100  # sequences after which new tours are looked for
 STRIDES = (1, 3)  # views of a path between those of a sequence
+CLOSE = 0.25  # share of single views that may be close ones
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,9 @@ def stretch(tour: Tour, length: int, rng: Rng) -> Sequence:
 
 
 def single_views(tour: Tour, length: int, rng: Rng) -> Sequence:
-    """Views of the room in any order, each a stream of its own."""
-    return _sequence(tour, rng.integers(len(tour.focal), size=length), np.ones(length, bool))
+    """Views of the room in any order, each a stream of its own; close ones are few, else all would seem near."""
+    on_path, anywhere = rng.integers(ON_PATH, size=length), rng.integers(len(tour.focal), size=length)
+    return _sequence(tour, np.where(rng.random(length) < CLOSE, anywhere, on_path), np.ones(length, bool))
 
 
 def _sequence(tour: Tour, views: NDArray[np.integer], fresh: NDArray[np.bool_]) -> Sequence:

@@ -10,7 +10,9 @@ from torch import Tensor
 from perception_models.reconstruction.data import Batch
 from perception_models.reconstruction.heads import Outputs
 
-DOUBT = 0.2  # of the logarithm of a confidence: the paper's alpha
+DOUBT = (
+    1.0  # of the logarithm of a confidence, the paper's alpha: what is wrong by more than this is not trusted at all
+)
 WORLD, EDGES, POSE, COLOUR = 1.0, 0.5, 1.0, 0.1
 NEAR = 0.3  # m, below which an error no longer counts more
 

@@ -35,7 +35,7 @@ class Stage:
     single: float
 
 
-STAGES = (Stage(0.6, 2, 1.0), Stage(0.8, 4, 0.3), Stage(0.9, 8, 0.3), Stage(1.0, 16, 0.2))
+STAGES = (Stage(0.3, 2, 1.0), Stage(0.5, 4, 0.25), Stage(0.75, 8, 0.2), Stage(1.0, 16, 0.1))
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Trainer:
         """All images are encoded at once, pass through the state one after the other, and are read out at once."""
         asked = batch.rgb.shape[1] > 2 and float(torch.rand(())) < self.recipe.asked
         encoded = self._encoded(batch, asked)
-        decoded = self._through_time(encoded, batch.fresh)
+        decoded = through_time(self.network, encoded, batch.fresh)
         return self.network.heads(encoded, decoded)
 
     def _encoded(self, batch: Batch, asked: bool) -> Encoded:
@@ -116,20 +116,6 @@ class Trainer:
         own = canonical_rays(self.settings, poses.device)
         directions = torch.einsum("bij,hwj->bihw", poses[:, :3, :3], own / own.norm(dim=-1, keepdim=True))
         return torch.cat([poses[:, :3, 3, None, None].expand_as(directions), directions], 1)
-
-    def _through_time(self, encoded: Encoded, fresh: Tensor) -> Decoded:
-        size, network = fresh.shape, self.network
-        tokens = torch.unflatten(encoded.tokens, 0, size)
-        initial = network.initial_state(size[0])
-        state, steps = initial, list[Decoded]()
-        for index in range(size[1]):
-            begins = fresh[:, index].float()
-            state = chosen(flag(begins), initial, state)
-            decoded, state, _ = network.step(Encoded(tokens[:, index], ()), state, begins)
-            steps.append(decoded)
-        levels = [torch.stack(parts, 1).flatten(0, 1) for parts in zip(*(step.levels for step in steps), strict=True)]
-        pose = torch.stack([step.pose_token for step in steps], 1).flatten(0, 1)
-        return Decoded((levels[0], levels[1], levels[2], levels[3]), pose)
 
     def spent(self) -> float:
         """The share of the training that is done."""
@@ -184,6 +170,22 @@ class Trainer:
         if "optimiser" in state:
             self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = state["step"], state["seconds"]
+
+
+def through_time(network: ReconstructionNetwork, encoded: Encoded, fresh: Tensor) -> Decoded:
+    """Sequences (B * T, ...) pass through the state one image after the other, and begin anew where `fresh` (B, T)."""
+    size = fresh.shape
+    tokens = torch.unflatten(encoded.tokens, 0, size)
+    initial = network.initial_state(size[0])
+    state, steps = initial, list[Decoded]()
+    for index in range(size[1]):
+        begins = fresh[:, index].float()
+        state = chosen(flag(begins), initial, state)
+        decoded, state, _ = network.step(Encoded(tokens[:, index], ()), state, begins)
+        steps.append(decoded)
+    levels = [torch.stack(parts, 1).flatten(0, 1) for parts in zip(*(step.levels for step in steps), strict=True)]
+    pose = torch.stack([step.pose_token for step in steps], 1).flatten(0, 1)
+    return Decoded((levels[0], levels[1], levels[2], levels[3]), pose)
 
 
 def _flat(encoded: Encoded) -> tuple[Tensor, ...]:
