@@ -108,7 +108,7 @@ class TrueParts:
 
     def group(self, surface, evidence):
         """What is one thing in most views."""
-        one, other = evidence.pairs[evidence.overlap > 0.5].T
+        one, other = evidence.pairs[evidence.agreement > 0.5].T
         groups = components(int(surface.labels.max()) + 1, one, other)
         return groups, np.linspace(0.5, 1, groups.max() + 1, dtype=np.float32)
 

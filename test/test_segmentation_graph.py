@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from perception_models.geometry.cameras import RgbdFrame, camera_matrix, unproject
+from perception_models.segmentation.agreement import agreements, shares
 from perception_models.segmentation.contacts import find_rows, near_superpoints, pair_keys, touch
-from perception_models.segmentation.evidence import Evidence, best_masks, look, near_pairs, overlaps
+from perception_models.segmentation.evidence import Evidence, look, near_pairs
 from perception_models.segmentation.graph import SuperpointGraph
 from perception_models.segmentation.prompts import choose_prompts, inner_points, label_image
 from perception_models.segmentation.settings import SegmentationSettings
@@ -148,20 +150,30 @@ def test_small_regions_do_not_prompt() -> None:
     assert (prompts.labels[0] == 1).all()
 
 
-def test_the_largest_of_the_good_masks_is_taken() -> None:
-    logits = np.full((2, 3, 4, 4), -1.0)
-    logits[:, 0, :1], logits[:, 1, :2], logits[:, 2, :4] = 1, 1, 1
-    scores = np.array([[0.9, 0.87, 0.5], [0.5, 0.6, 0.9]], np.float32)
-
-    masks, quality = best_masks(Masks(logits, scores), SETTINGS)
-
-    assert masks.sum(axis=(1, 2)).tolist() == [8, 16]
-    assert quality.tolist() == pytest.approx([0.87, 0.9])
-
-
-def test_overlap_and_near_pairs_equal_loops() -> None:
+def test_shares_count_the_pixels_of_each_superpoint_under_each_mask() -> None:
     rng = np.random.default_rng(0)
-    masks, pairs = rng.random((6, 9, 8)) < 0.4, np.array([(a, b) for a in range(6) for b in range(a + 1, 6)])
+    image, names = rng.integers(-1, 5, (12, 16)).astype(np.int32), np.array([3, 0, 4])
+    logits = rng.normal(size=(2, 3, 24, 32)).astype(np.float32)
+
+    found = shares(Masks(logits, np.ones((2, 3), np.float32), 2.0), image, names, 4)
+
+    held = logits[:, :, 1::2, 1::2] > 0
+    for column, name in enumerate(names):
+        np.testing.assert_allclose(found[:, :, column], held[:, :, image == name].mean(axis=2), rtol=1e-6)
+
+
+def test_masks_agree_on_what_they_hold_together_by_how_good_they_are() -> None:
+    held = np.float32([[[1, 1, 0]], [[1, 0, 0]], [[0, 0, 1]]])  # three prompts of one mask, three super-points
+    sure, unsure = np.float32([[1], [1], [1]]), np.float32([[1], [0.5], [1]])
+
+    assert agreements(held, sure)[0].tolist() == pytest.approx([1, np.sqrt(0.5), 0])
+    assert agreements(held, unsure)[0, 1] == pytest.approx(1 / np.sqrt(1.25)), "a bad mask parts them less"
+    assert agreements(0 * held, sure).tolist() == np.zeros((3, 3)).tolist(), "what no mask holds agrees with nothing"
+
+
+def test_near_pairs_equal_loops() -> None:
+    rng = np.random.default_rng(0)
+    pairs = np.array([(a, b) for a in range(6) for b in range(a + 1, 6)])
     points, owner = rng.random((40, 3)).astype(np.float32), np.arange(40) % 6
     expected = []
     for a, b in pairs:
@@ -169,9 +181,6 @@ def test_overlap_and_near_pairs_equal_loops() -> None:
         gap = np.maximum(0, np.maximum(one.min(0) - other.max(0), other.min(0) - one.max(0)))
         expected += [[a, b]] if np.linalg.norm(gap) < 0.05 else []
 
-    for (a, b), found in zip(pairs, overlaps(masks, pairs), strict=True):
-        common = (masks[a] & masks[b]).sum()
-        assert found == pytest.approx(common / (masks[a] | masks[b]).sum())
     assert near_pairs(points, owner, 6, 0.05).tolist() == expected
 
 
@@ -188,16 +197,26 @@ def test_a_view_joins_what_one_mask_covers() -> None:
     np.testing.assert_allclose(graph.features[0], [39, 29], atol=12)
 
 
+def test_what_did_not_prompt_is_spoken_of_by_the_masks_of_others() -> None:
+    frame, points, labels = panels()
+    one, all_of_them = (look(frame, points, labels, WholePanels(), replace(SETTINGS, max_prompts=n)) for n in (1, 4))
+
+    assert one.superpoints.tolist() == all_of_them.superpoints.tolist()
+    seen = {tuple(sorted(pair)): value for pair, value in zip(one.pairs.tolist(), one.agreement.tolist(), strict=True)}
+    asked = set((0, 1) if one.superpoints[0] < 2 else (2, 3))
+    assert {pair for pair, value in seen.items() if value > 0.8} == {tuple(sorted(asked))}
+
+
 def test_views_are_weighed_and_pairs_that_are_no_edges_left_out() -> None:
     points = np.array([[0, 0, 0], [0.1, 0, 0], [5, 0, 0]], np.float32)
     up = np.tile(np.float32([0, 0, 1]), (3, 1))
     graph = SuperpointGraph(points, up, None, np.arange(3))
     everything, pairs = np.arange(3), np.array([(1, 0), (1, 2)])
-    for overlap, weight, feature in ((1.0, 0.3, 2.0), (0.2, 0.1, 4.0)):
-        one = np.full(2, overlap, np.float32), np.full(2, weight, np.float32)
+    for agreement, weight, feature in ((1.0, 0.3, 2.0), (0.2, 0.1, 4.0)):
+        one = np.full(2, agreement, np.float32), np.full(2, weight, np.float32)
         graph.add(Evidence(everything, np.full((3, 1), feature, np.float32), pairs, *one))
 
     assert graph.edges.tolist() == [[0, 1]]
-    assert graph.overlap[0] == pytest.approx(0.8)
+    assert graph.agreement[0] == pytest.approx(0.8)
     assert graph.weight[0] == pytest.approx(0.4)
     np.testing.assert_allclose(graph.features, 3.0)

@@ -306,11 +306,13 @@ def test_what_views_said_is_averaged_as_a_slow_book_keeper_does():
         np.testing.assert_allclose(
             known.features[list(known.superpoints).index(place)], np.mean(told, axis=0), rtol=1e-5
         )
-    for pair, overlap, weight in zip(known.pairs, known.overlap, known.weight, strict=True):
+    for pair, agreement, weight in zip(known.pairs, known.agreement, known.weight, strict=True):
         wanted = {int(np.flatnonzero(name == rows[end])[0]) for end in pair}
-        told = [(o, w) for e in views for p, o, w in zip(e.pairs, e.overlap, e.weight, strict=True) if set(p) == wanted]
+        told = [
+            (o, w) for e in views for p, o, w in zip(e.pairs, e.agreement, e.weight, strict=True) if set(p) == wanted
+        ]
         total = sum(w for _, w in told)
-        np.testing.assert_allclose([overlap, weight], [sum(o * w for o, w in told) / total, total], rtol=1e-5)
+        np.testing.assert_allclose([agreement, weight], [sum(o * w for o, w in told) / total, total], rtol=1e-5)
     assert len(known.pairs) == len({frozenset(pair) for pair in known.pairs.tolist()}) > 0
 
 
@@ -323,7 +325,7 @@ def test_merged_super_points_are_told_what_was_said_of_each():
     gathered.rename(np.array([0, 0, 1, 2]))
     known = gathered.among(np.arange(3))
     assert known.pairs.tolist() == [[0, 1], [1, 2]]
-    assert known.overlap.tolist() == [0.25, 0.5] and known.weight.tolist() == [4, 1]
+    assert known.agreement.tolist() == [0.25, 0.5] and known.weight.tolist() == [4, 1]
     assert known.features.ravel().tolist() == [0.5, 2, 3]
 
 

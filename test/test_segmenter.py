@@ -53,10 +53,14 @@ def test_true_masks_give_the_instances_back() -> None:
 
 
 def test_views_are_better_than_geometry_alone() -> None:
-    frames, _, points, truth = room()
+    frames, instances, points, truth = room()
+    rng = np.random.default_rng(0)
+    frames = [
+        replace(frame, rgb=rng.integers(90, 120, frame.rgb.shape, np.uint8)) for frame in frames
+    ]  # all of a colour
 
     alone = Segmenter(None, SETTINGS).segment(points, frames)
-    seen = segmenter().segment(points, frames)
+    seen = Segmenter(TruePredictor(frames, instances), SETTINGS).segment(points, frames)
 
     both = [instance_figures([SceneLabels(one.labels, one.scores, truth)])["ap_50"] for one in (alone, seen)]
     assert both[0] < both[1]

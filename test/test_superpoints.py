@@ -178,5 +178,5 @@ def test_a_voxel_keeps_the_mean_of_its_points() -> None:
     assert thinned.rows[0] == thinned.rows[2] != thinned.rows[1]
     np.testing.assert_allclose(thinned.points[thinned.rows[0]], [0.2, 0.1, 0.1], rtol=1e-6)
     np.testing.assert_allclose(thinned.mean(np.uint8([[2], [9], [4]]))[thinned.rows], [[3], [9], [3]])
-    with pytest.raises(ValueError, match="in metres"):
+    with pytest.raises(ValueError, match="are they metres"):
         Thinned.of(points * 1e8, 0.4)

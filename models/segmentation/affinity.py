@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_models.runtime import Engine, load_engine
-from perception_models.segmentation.affinity_input import AffinityInput, log_odds
-from perception_models.segmentation.graph import SuperpointGraph
+from perception_models.segmentation.affinity_input import AffinityInput
+from perception_models.segmentation.graph import SuperpointGraph, chance
+from perception_models.segmentation.pair_scores import PairScores
 
 Floats = npt.NDArray[np.float32]
 WEIGHTS = Path(__file__).parent / "weights" / "affinity"
@@ -40,7 +41,7 @@ class AffinityModel:
         rows = capacity if self.engine.pads_to_capacity else len(graph)
         padded = {name: _padded(tensor, rows) for name, tensor in prepared.tensors.items()}
         odds = self.engine(**padded)["odds"][: len(graph)]
-        return np.asarray(1 / (1 + np.exp(-prepared.gathered(odds, log_odds(graph.affinity)))), np.float32)
+        return chance(prepared.gathered(odds, PairScores.shipped()(graph)))
 
     def close(self) -> None:
         """Free the engine."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the affinity network learns from: graphs that few views described, and what all views together say of them.
+"""What the scores of pairs are learnt from: graphs that few views described, and which super-points are one thing.
 
-The labels are pseudo labels (SAM-guided Graph Cut, section 3.3): whether two super-points are one thing is taken from
-2D masks alone. No instance of the simulated room plays a part.
+Which thing a super-point is of comes from 2D masks (SAM-guided Graph Cut, section 3.3): the instance images that the
+simulator renders with each view vote for it. No labelled cloud plays a part.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_models.geometry.cameras import RgbdFrame, frame_points
-from perception_models.segmentation.affinity_input import AffinityInput
-from perception_models.segmentation.contacts import find_rows, pair_keys
+from perception_models.segmentation.affinity_input import SLOTS, AffinityInput
 from perception_models.segmentation.evidence import Evidence, Predictor, look
 from perception_models.segmentation.graph import SuperpointGraph
+from perception_models.segmentation.pair_scores import PairScores
 from perception_models.segmentation.pipeline import Segmenter
+from perception_models.segmentation.prompts import label_image
 from perception_models.segmentation.settings import SegmentationSettings
-from perception_models.segmentation.thinning import Thinned
 from perception_models.segmentation.visibility import visible
 
 Rng = np.random.Generator
-LEAST_VIEWS = 3  # that show both super-points of a pair, for a label
-DOUBT = 0.25  # overlaps so near to a half say nothing
+Floats = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.integer]
+View = tuple[RgbdFrame, npt.NDArray[np.int32]]  # with the instance (H, W) of each pixel
+PURE = 0.7  # least share of a super-point's pixels that are of one thing
 
 
 @dataclass(frozen=True)
@@ -34,60 +36,75 @@ class Sample:
     those labels, 0 where none is known."""
 
     tensors: dict[str, npt.NDArray[np.generic]]
-    labels: npt.NDArray[np.float32]
-    weights: npt.NDArray[np.float32]
+    labels: Floats
+    weights: Floats
 
 
 @dataclass(frozen=True)
 class Place:
-    """A room's cloud with normals, colours and super-points, and what each view says of them."""
+    """A cloud's super-points, what each view says of them, and the thing (S,) that each is of, -1 where unknown."""
 
-    points: npt.NDArray[np.float32]
     graph: SuperpointGraph
     evidence: Sequence[Evidence]
+    things: Labels
 
     @staticmethod
-    def of(frames: Sequence[RgbdFrame], predictor: Predictor, settings: SegmentationSettings, voxel: float) -> Place:
-        """Look at a place once from every frame."""
-        points = Thinned.of(np.concatenate([frame_points(frame) for frame in frames]), voxel).points
+    def of(views: Sequence[View], predictor: Predictor, settings: SegmentationSettings, voxel: float) -> Place:
+        """Look at a place once from every view; `voxel` m of its cloud hold one point."""
+        frames = [frame for frame, _ in views]
+        points = np.concatenate([frame_points(frame) for frame in frames])
+        points = points[np.unique(np.floor(points / voxel), axis=0, return_index=True)[1]]
         parts = Segmenter(None, settings).prepare(points, frames, None)
         cloud, labels = parts.thinned.points, parts.superpoints
-        seen = [(frame, visible(cloud, frame, settings)) for frame in frames]
-        evidence = [look(frame, cloud, labels, predictor, settings, projection) for frame, projection in seen]
-        return Place(cloud, parts.graph, evidence)
+        votes = np.zeros((len(parts.graph), 1 + max(int(instances.max()) for _, instances in views)))
+        evidence = []
+        for frame, instances in views:
+            projection = visible(cloud, frame, settings)
+            vote(votes, label_image(projection, labels, frame, settings), instances, settings.stride)
+            evidence.append(look(frame, cloud, labels, predictor, settings, projection))
+        return Place(parts.graph, evidence, elected(votes))
 
-    def sample(self, rng: Rng) -> Sample:
-        """The graph as a random part of the views shows it, judged by all."""
-        count = int(rng.integers(1, len(self.evidence) + 1))
+    def labels(self) -> tuple[Floats, Floats]:
+        """Label (E,) of each edge, 0 or 1, and weight (E,), 0 where the thing of an end is not known."""
+        one, other = self.things[self.graph.edges].T
+        smaller = np.minimum(*self.graph.nodes.size[self.graph.edges].T)
+        weights = np.where((one >= 0) & (other >= 0), np.sqrt(smaller), 0)
+        return (one == other).astype(np.float32), weights.astype(np.float32)
+
+    def shown(self, evidence: Sequence[Evidence]) -> SuperpointGraph:
+        """The graph as some of the views show it."""
         graph = self.graph.emptied()
-        for number in rng.choice(len(self.evidence), count, replace=False):
-            graph.add(self.evidence[number])
-        labels, weights = self.pseudo_labels()
-        prepared = AffinityInput.of(graph)
+        for one in evidence:
+            graph.add(one)
+        return graph
+
+    def sample(self, rng: Rng, scores: PairScores) -> Sample:
+        """The graph as a random part of the views shows it, as the network takes it."""
+        labels, weights = self.labels()
+        count = int(rng.integers(1, len(self.evidence) + 1))
+        some = rng.choice(len(self.evidence), count, replace=False)
+        prepared = AffinityInput.of(self.shown([self.evidence[number] for number in some]), SLOTS, scores)
         shape = np.shape(prepared.tensors["mask"])
         known = prepared.slots >= 0
         table = np.zeros((2, shape[0] * shape[1]), np.float32)
         table[:, prepared.slots[known]] = np.stack([np.tile(labels, 2), np.tile(weights, 2)])[:, known]
         return Sample(prepared.tensors, table[0].reshape(shape), table[1].reshape(shape))
 
-    def pseudo_labels(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Label (E,) of each edge, 0 or 1, and weight (E,): 0 where too few views show both ends or they disagree."""
-        edges = self.graph.edges
-        total, weight, views = np.zeros(len(edges)), np.zeros(len(edges)), np.zeros(len(edges))
-        for evidence in self.evidence:
-            rows = find_rows(edges, pair_keys(*evidence.pairs.T))
-            known = rows >= 0
-            total[rows[known]] += (evidence.overlap * evidence.weight)[known]
-            weight[rows[known]] += evidence.weight[known]
-            views[rows[known]] += 1
-        overlap = total / np.maximum(weight, 1e-12)
-        sure = (views >= LEAST_VIEWS) & (np.abs(overlap - 0.5) > DOUBT)
-        smaller = np.minimum(*self.graph.nodes.size[edges].T)
-        return (overlap > 0.5).astype(np.float32), np.where(sure, np.sqrt(smaller), 0).astype(np.float32)
+
+def vote(votes: npt.NDArray[np.float64], image: Labels, instances: Labels, stride: int) -> None:
+    """Add to votes (S, T) what each pixel of a super-point, in an image (h, w) of every `stride`-th, is of."""
+    true = instances[stride // 2 :: stride, stride // 2 :: stride]
+    np.add.at(votes, (image[image >= 0], true[image >= 0]), 1)
+
+
+def elected(votes: npt.NDArray[np.float64]) -> Labels:
+    """The thing (S,) with most of the votes (S, T), -1 where that is not enough of them."""
+    sure = votes.max(axis=1) > PURE * np.maximum(votes.sum(axis=1), 1)
+    return np.where(sure, votes.argmax(axis=1), -1)
 
 
 def prior_loss(sample: Sample) -> float:
-    """Cross entropy of the labels under the graph's own affinity, what the network must beat."""
+    """Cross entropy of the labels under the pair scores, what the network must beat."""
     prior = np.asarray(sample.tensors["prior"], np.float64)
     loss = np.logaddexp(0, prior) - prior * sample.labels
     return float((loss * sample.weights).sum() / max(sample.weights.sum(), 1e-9))

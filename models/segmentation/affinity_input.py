@@ -12,27 +12,30 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from perception_models.segmentation.graph import SuperpointGraph, geometric_affinity
+from perception_models.segmentation.graph import SuperpointGraph
+from perception_models.segmentation.pair_channels import SURFACE, surface_channels, unit
+from perception_models.segmentation.pair_scores import CERTAIN, PairScores
 
 Floats = npt.NDArray[np.float32]
 SLOTS = 24  # neighbours of a super-point that the network hears
-NODE_CHANNELS, EDGE_CHANNELS = 8, 13
-CERTAIN = 0.02  # affinities enter as logarithms of odds, clipped here
+NODE_CHANNELS, EDGE_CHANNELS = 8, len(SURFACE) + 7
 TENSORS = ("nodes", "edges", "neighbours", "mask", "prior")
 
 
 @dataclass(frozen=True)
 class AffinityInput:
     """tensors: nodes (S, NODE_CHANNELS), edges (S, D, EDGE_CHANNELS) float32, neighbours (S, D) int64, mask (S, D) 1
-    where a slot is used, prior (S, D) log odds of the graph's own affinity; slots (2E,): the place, row * D + column,
+    where a slot is used, prior (S, D) log odds by `PairScores`; slots (2E,): the place, row * D + column,
     of each edge at its first ends and then at its second ends, -1 where it found none."""
 
     tensors: dict[str, npt.NDArray[np.generic]]
     slots: npt.NDArray[np.int64]
 
     @staticmethod
-    def of(graph: SuperpointGraph, slots: int = SLOTS) -> AffinityInput:
-        """Each super-point hears the neighbours it touches most, then the nearest."""
+    def of(graph: SuperpointGraph, slots: int = SLOTS, scores: PairScores | None = None) -> AffinityInput:
+        """Each super-point hears the neighbours it touches most, then the nearest. `scores`: others than the shipped
+        ones."""
+        scores = scores or PairScores.shipped()
         count, edges = len(graph), graph.edges
         source, target = np.concatenate([edges, edges[:, ::-1]]).T
         row = np.tile(np.arange(len(edges)), 2)
@@ -43,10 +46,11 @@ class AffinityInput:
         kept = order[place < slots]
         slot = np.full(len(source), -1, np.int64)
         slot[kept] = source[kept] * slots + place[place < slots]
-        prior = log_odds(graph.affinity)
+        prior = scores(graph)
+        channels = _edge_channels(graph, scores, prior, source, target, row)
         tensors: dict[str, npt.NDArray[np.generic]] = {
             "nodes": _node_channels(graph),
-            "edges": _scattered(_edge_channels(graph, prior, source, target, row)[kept], slot[kept], count, slots),
+            "edges": _scattered(channels[kept], slot[kept], count, slots),
             "neighbours": _scattered(target[kept], slot[kept], count, slots),
             "mask": _scattered(np.ones(len(kept), np.float32), slot[kept], count, slots),
             "prior": _scattered(prior[row[kept]], slot[kept], count, slots),
@@ -60,12 +64,6 @@ class AffinityInput:
         values = np.where(found >= 0, odds.reshape(-1)[found], 0).sum(axis=0)
         count = (found >= 0).sum(axis=0)
         return np.where(count > 0, values / np.maximum(count, 1), prior).astype(np.float32)
-
-
-def log_odds(affinity: Floats) -> Floats:
-    """log(p / (1 - p)), finite."""
-    clipped = np.clip(affinity, CERTAIN, 1 - CERTAIN)
-    return np.asarray(np.log(clipped / (1 - clipped)), np.float32)
 
 
 def _scattered(values: npt.NDArray[np.generic], slot: npt.NDArray[np.int64], count: int, slots: int) -> npt.NDArray:  # type: ignore[type-arg]
@@ -86,30 +84,22 @@ def _node_channels(graph: SuperpointGraph) -> Floats:
 
 def _edge_channels(
     graph: SuperpointGraph,
+    scores: PairScores,
     prior: Floats,
     source: npt.NDArray[np.int64],
     target: npt.NDArray[np.int64],
     row: npt.NDArray[np.int64],
 ) -> Floats:
     """What pairs share (2E, EDGE_CHANNELS), seen from their source."""
-    nodes, contacts = graph.nodes, graph.contacts
-    normals = nodes.normals / np.maximum(np.linalg.norm(nodes.normals, axis=1, keepdims=True), 1e-6)
-    apart = nodes.centres[target] - nodes.centres[source]
-    span = np.linalg.norm(apart, axis=1)
-    features = graph.features / np.maximum(np.linalg.norm(graph.features, axis=1, keepdims=True), 1e-6)
+    nodes = graph.nodes
+    normals, features = unit(nodes.normals), unit(graph.features)
     columns = [
-        graph.overlap[row],
-        np.minimum(graph.weight[row] / graph.settings.prior, 10) / 10,
-        prior[row] / 4,
-        log_odds(geometric_affinity(graph))[row] / 4,
-        graph.distance[row] / graph.settings.near,
-        np.log1p(contacts.length)[row] / 5,
-        contacts.bend[row],
-        contacts.convex[row],
-        np.einsum("ei,ei->e", normals[source], normals[target]),
-        np.einsum("ei,ei->e", normals[source], apart) / np.maximum(span, 1e-6),
-        np.linalg.norm(nodes.colors[source] - nodes.colors[target], axis=1),
+        graph.agreement[row],
+        np.log1p(graph.weight)[row] / 5,
+        prior[row] / CERTAIN,
+        scores.of_surface(graph)[row] / CERTAIN,
+        np.einsum("ei,ei->e", normals[source], unit(nodes.centres[target] - nodes.centres[source])),
         (np.log1p(nodes.size[target]) - np.log1p(nodes.size[source])) / 5,
         np.einsum("ei,ei->e", features[source], features[target]),
     ]
-    return np.stack(columns, axis=1).astype(np.float32)
+    return np.column_stack([*columns, surface_channels(graph)[row]]).astype(np.float32)

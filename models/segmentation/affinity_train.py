@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains the affinity network on pseudo labels of simulated rooms: minutes on a CPU, seeded and resumable."""
+"""Trains the scores of pairs, logistic fits and then the network, on simulated rooms: minutes on a CPU, resumable."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import pickle
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from perception_models.segmentation.affinity import WEIGHTS
 from perception_models.segmentation.affinity_data import Place, Sample, prior_loss
 from perception_models.segmentation.affinity_input import TENSORS
 from perception_models.segmentation.affinity_network import INPUTS, OUTPUTS, AffinityNetwork, DeployedAffinity
+from perception_models.segmentation.pair_scores import FILE, PairScores, fit_scores
 
 CAPACITY = 4096  # super-points
 BOUNDS = {"odds": 0.5}
@@ -29,14 +29,15 @@ BOUNDS = {"odds": 0.5}
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: on `rooms` simulated rooms of `frames` views each, of which the last `held_out` judge. `minutes`
-    of optimising in all, over every resumption; the rate sinks to zero over the last `decay` part."""
+    """How to train: on `rooms` simulated rooms, of which the last `held_out` judge, from a walk of `frames` views and
+    `close` views each. `minutes` of optimising in all, over every resumption; the rate sinks to zero over the last
+    `decay` part."""
 
     seed: int = 1
-    rooms: int = 40
-    held_out: int = 6
-    frames: int = 16
-    voxel: float = 0.02
+    rooms: int = 16
+    held_out: int = 2
+    frames: int = 12
+    close: int = 8
     minutes: float = 8.0
     steps: int = 0
     decay: float = 0.5
@@ -83,7 +84,7 @@ class Trainer:
 
     @torch.no_grad()
     def judge(self, samples: Sequence[Sample]) -> dict[str, float]:
-        """Mean loss of the network and of the graph's own affinity on samples that are not trained on."""
+        """Mean loss of the network and of the logistic fits on samples that are not trained on."""
         losses = [float(network_loss(self.network.eval(), sample)) for sample in samples]
         return {"loss": float(np.mean(losses)), "prior_loss": float(np.mean([prior_loss(one) for one in samples]))}
 
@@ -108,23 +109,33 @@ def network_loss(network: AffinityNetwork, sample: Sample) -> Tensor:
     return loss / weights.sum().clamp(min=1e-9)
 
 
-def train(recipe: Recipe, folder: Path, places: Sequence[Place]) -> Path:
-    """Train, or go on training, in `folder` -> the checkpoint's path. What is held out is judged into log.jsonl.
+def fit_places(places: Sequence[Place]) -> PairScores:
+    """The logistic fits to places that all of their views show."""
+    return fit_scores([(place.shown(place.evidence), *place.labels()) for place in places])
 
-    Raises ValueError where no place is left to train on.
-    """
-    if len(places) <= recipe.held_out:
-        raise ValueError(f"{len(places)} rooms with {recipe.held_out} held out leave none to train on")
+
+def split(rooms: Sequence[Sequence[Place]], held_out: int) -> tuple[list[Place], list[Place]]:
+    """The places of the first rooms, to train on, and of the last `held_out`, that judge. Raises ValueError where that
+    leaves none to train on."""
+    if len(rooms) <= held_out:
+        raise ValueError(f"{len(rooms)} rooms with {held_out} held out leave none to train on")
+    first = len(rooms) - held_out
+    return [place for room in rooms[:first] for place in room], [place for room in rooms[first:] for place in room]
+
+
+def train(recipe: Recipe, folder: Path, places: Sequence[Place], judging: Sequence[Place], scores: PairScores) -> Path:
+    """Train the network that corrects `scores`, or go on training it, in `folder` -> the checkpoint's path. The places
+    that judge do so into log.jsonl."""
     torch.set_num_threads(recipe.threads)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, trainer = folder / "checkpoint.pt", Trainer(recipe)
     if checkpoint.exists():
         trainer.resume(checkpoint)
-    rng, judging = np.random.default_rng([recipe.seed, trainer.step]), np.random.default_rng(recipe.seed)
-    split = len(places) - recipe.held_out
-    judges = [place.sample(judging) for place in places[split:] for _ in range(3)]
+    rng = np.random.default_rng([recipe.seed, trainer.step])
+    judges = [place.sample(np.random.default_rng(recipe.seed), scores) for place in judging]
+    often = np.array([len(place.graph) for place in places], float)
     while trainer.done < 1:
-        trainer.train_step(places[int(rng.integers(split))].sample(rng))
+        trainer.train_step(places[rng.choice(len(places), p=often / often.sum())].sample(rng, scores))
         if judges and trainer.step % recipe.check_every == 0:
             _note(folder, trainer, judges)
             trainer.save(checkpoint)
@@ -136,19 +147,6 @@ def _note(folder: Path, trainer: Trainer, judges: Sequence[Sample]) -> None:
     line = {"step": trainer.step, "minutes": round(trainer.seconds / 60, 2), **trainer.judge(judges)}
     with (folder / "log.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
-
-
-def places_in(folder: Path, recipe: Recipe, make: Callable[[int], Place]) -> list[Place]:
-    """The places of a recipe by seed, kept in `folder` so that each is looked at once."""
-    folder.mkdir(parents=True, exist_ok=True)
-    places = []
-    for number in range(recipe.rooms):
-        path = folder / f"place-{recipe.seed}-{number:04d}.pickle"
-        if not path.exists():
-            path.with_suffix(".tmp").write_bytes(pickle.dumps(make(1000 * recipe.seed + number)))
-            path.with_suffix(".tmp").rename(path)
-        places.append(pickle.loads(path.read_bytes()))
-    return places
 
 
 def export(checkpoint: Path, folder: Path, example: Sample, **figures: float) -> Path:
@@ -176,23 +174,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("minutes", "rooms", "seed", "threads"):
         default = getattr(Recipe, name)
         parser.add_argument(f"--{name}", type=type(default), default=default, help="default: %(default)s")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder of the exported network")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder of the fits and of the exported network")
     options = parser.parse_args(arguments)
+    from perception_models.segmentation.affinity_places import places_in, room_places
     from perception_models.segmentation.predictor import MaskPredictor
-    from perception_models.segmentation.settings import SegmentationSettings
     from perception_models.simulation.room_catalogue import Catalogue
-    from perception_models.simulation.room_drive import simulate_room
 
     recipe = Recipe(options.seed, options.rooms, minutes=options.minutes, threads=options.threads)
     predictor, catalogue = MaskPredictor.load(options.variant, threads=options.threads), Catalogue.fetched()
 
-    def look(seed: int) -> Place:
-        frames = [view.frame for view in simulate_room(seed, recipe.frames, rate=1.5, catalogue=catalogue)]
-        return Place.of(frames, predictor, SegmentationSettings(), recipe.voxel)
+    def look(seed: int) -> list[Place]:
+        return room_places(seed, recipe.frames, recipe.close, catalogue, predictor)
 
-    places = places_in(options.folder / "places", recipe, look)
-    checkpoint = train(recipe, options.folder, places)
-    print(f"network: {export(checkpoint, options.weights, places[0].sample(np.random.default_rng(0)))}")
+    rooms = places_in(options.folder / "places", recipe.seed, recipe.rooms, look)
+    places, judging = split(rooms, recipe.held_out)
+    scores = fit_places(places)
+    scores.save(options.weights / FILE.name)
+    if recipe.minutes:
+        checkpoint = train(recipe, options.folder, places, judging, scores)
+        example = places[0].sample(np.random.default_rng(0), scores)
+        print(f"network: {export(checkpoint, options.weights, example)}")
 
 
 if __name__ == "__main__":

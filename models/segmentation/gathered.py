@@ -14,12 +14,12 @@ _SHIFT = 32  # of the first super-point in a pair's key
 
 
 class Gathered:
-    """Sums over views: of each pair of super-points its overlap times weight, and its weight; of each super-point its
+    """Sums over views: of each pair of super-points its agreement times weight, and its weight; of each super-point its
     features and how many views gave some."""
 
     def __init__(self) -> None:
         self._keys = np.zeros(0, np.int64)
-        self._overlap: Floats = np.zeros(0)
+        self._agreement: Floats = np.zeros(0)
         self._weight: Floats = np.zeros(0)
         self._features = np.zeros((0, 0), np.float32)
         self._views = np.zeros(0)
@@ -42,7 +42,7 @@ class Gathered:
             return
         self._sum(
             np.concatenate([self._keys, _keys(evidence.pairs)]),
-            np.concatenate([self._overlap, evidence.overlap * evidence.weight]),
+            np.concatenate([self._agreement, evidence.agreement * evidence.weight]),
             np.concatenate([self._weight, evidence.weight]),
         )
         if not self._features.shape[1]:
@@ -52,18 +52,18 @@ class Gathered:
 
     def among(self, name: Integers) -> Evidence:
         """What is known of some super-points and the pairs among them, as one view: super-point i is called name[i]
-        (S,), numbered without gaps, -1 where it is left out; those of one name count as one. Overlaps and features are
-        means, weights are of all views together."""
+        (S,), numbered without gaps, -1 where it is left out; those of one name count as one. Agreements and features
+        are means, weights are of all views together."""
         some = Gathered()
         some._views, some._features = self._views, self._features
-        some._keys, some._overlap, some._weight = self._keys, self._overlap, self._weight
+        some._keys, some._agreement, some._weight = self._keys, self._agreement, self._weight
         some.rename(name)
         seen = np.flatnonzero(some._views > 0)
         return Evidence(
             superpoints=seen,
             features=np.asarray(some._features[seen] / some._views[seen, None], np.float32),
             pairs=_ends(some._keys),
-            overlap=(some._overlap / np.maximum(some._weight, 1e-12)).astype(np.float32),
+            agreement=(some._agreement / np.maximum(some._weight, 1e-12)).astype(np.float32),
             weight=some._weight.astype(np.float32),
         )
 
@@ -78,12 +78,12 @@ class Gathered:
         self._views, self._features = views, features
         ends = name[_ends(self._keys)]
         two = (ends >= 0).all(axis=1) & (ends[:, 0] != ends[:, 1])
-        self._sum(_keys(ends[two]), self._overlap[two], self._weight[two])
+        self._sum(_keys(ends[two]), self._agreement[two], self._weight[two])
 
-    def _sum(self, keys: Integers, overlap: Floats, weight: Floats) -> None:
+    def _sum(self, keys: Integers, agreement: Floats, weight: Floats) -> None:
         """The sums by pair, of which one may come several times."""
         self._keys, owners = np.unique(keys, return_inverse=True)
-        self._overlap = np.bincount(owners, overlap, len(self._keys)).astype(float)
+        self._agreement = np.bincount(owners, agreement, len(self._keys)).astype(float)
         self._weight = np.bincount(owners, weight, len(self._keys)).astype(float)
 
 

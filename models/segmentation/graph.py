@@ -12,6 +12,7 @@ import numpy.typing as npt
 from perception_models.segmentation.contacts import Contacts, Nodes, find_rows, near_superpoints, pair_keys, touch
 from perception_models.segmentation.evidence import Evidence
 from perception_models.segmentation.neighbours import neighbour_edges
+from perception_models.segmentation.pair_scores import PairScores
 from perception_models.segmentation.settings import SegmentationSettings
 from perception_models.segmentation.superpoints import Colors
 
@@ -53,14 +54,14 @@ class SuperpointGraph:
     def _forget(self) -> None:
         self.weight = np.zeros(len(self.edges), np.float32)
         self.views = np.zeros(len(self), np.int64)
-        self._overlap = np.zeros(len(self.edges), np.float32)
+        self._agreement = np.zeros(len(self.edges), np.float32)
         self._features = np.zeros((len(self), 0), np.float32)
 
     def add(self, evidence: Evidence) -> None:
         """Take in what a view says; pairs that are no edges are left out."""
         rows = find_rows(self.edges, pair_keys(*evidence.pairs.T))
         known = rows >= 0
-        np.add.at(self._overlap, rows[known], (evidence.overlap * evidence.weight)[known])
+        np.add.at(self._agreement, rows[known], (evidence.agreement * evidence.weight)[known])
         np.add.at(self.weight, rows[known], evidence.weight[known])
         if not self._features.shape[1]:
             self._features = np.zeros((len(self), evidence.features.shape[1]), np.float32)
@@ -74,24 +75,21 @@ class SuperpointGraph:
         return np.asarray(self._features / np.maximum(self.views, 1)[:, None], np.float32)
 
     @property
-    def overlap(self) -> Floats:
-        """Overlap (E,) of the masks of both ends, a weighted mean over views; 0 where none showed both."""
-        return np.asarray(self._overlap / np.maximum(self.weight, 1e-12), np.float32)
+    def agreement(self) -> Floats:
+        """How far masks agree (E,) that both ends are one, a weighted mean over views; 0 where none showed both."""
+        return np.asarray(self._agreement / np.maximum(self.weight, 1e-12), np.float32)
 
     @property
     def affinity(self) -> Floats:
-        """How likely both ends are of one thing (E,), 0 to 1: geometry's guess and, the more they weigh, the views'."""
-        prior = np.float32(self.settings.prior)
-        return (geometric_affinity(self) * prior + self._overlap) / (prior + self.weight)
+        """How likely both ends are of one thing (E,), 0 to 1, by surface, colour and what views said."""
+        return chance(PairScores.shipped()(self))
 
 
 def geometric_affinity(graph: SuperpointGraph) -> Floats:
-    """What the surface says (E,) where no view does: parts that meet in a concave or sharply coloured line are of two
-    things, others of one; nothing is known of those that do not touch, and then `threshold` is the guess."""
-    settings, nodes, contacts = graph.settings, graph.nodes, graph.contacts
-    one, other = graph.edges.T
-    concave = contacts.bend * (1 - contacts.convex)
-    shade = np.linalg.norm(nodes.colors[one] - nodes.colors[other], axis=1)
-    doubt = settings.prior_concave * concave + settings.prior_colour * shade
-    affinity = 1 / (1 + np.exp(doubt - settings.prior_bias))
-    return np.where(contacts.length > 0, affinity, settings.threshold).astype(np.float32)
+    """What surface and colour alone say (E,)."""
+    return chance(PairScores.shipped().of_surface(graph))
+
+
+def chance(odds: Floats) -> Floats:
+    """Probabilities of log odds."""
+    return np.asarray(1 / (1 + np.exp(-odds)), np.float32)

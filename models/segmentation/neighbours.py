@@ -19,14 +19,11 @@ def neighbour_edges(points: Floats, neighbours: int, reach: float, threads: int 
     places = points.astype(np.float64)
     tree = small_gicp.KdTree(places, num_threads=threads)
     found, squares = tree.batch_knn_search(places, count, num_threads=threads)
-    other, squares = np.asarray(found).astype(np.int32), np.asarray(squares, np.float64)
-    one = np.broadcast_to(np.arange(len(points), dtype=np.int32)[:, None], other.shape)
-    near = squares < reach**2
+    other, squares = np.asarray(found).astype(np.int32), np.asarray(squares, np.float32)
+    one = np.arange(len(points), dtype=np.int32)[:, None]
     # Where both ends found an edge, the lower index keeps it; a single one is kept by whoever found it.
-    kept = near & (other > one)
-    rest = np.flatnonzero((near & (other < one)).ravel())
-    lone = rest[squares.ravel()[rest] > squares[other.ravel()[rest], -1]]
-    chosen = np.concatenate([np.flatnonzero(kept.ravel()), lone])
+    kept = (other > one) | ((other < one) & (squares > squares[other, -1]))
+    chosen = np.flatnonzero(kept & (squares < np.float32(reach**2)))
     return np.stack([(chosen // count).astype(np.int32), other.ravel()[chosen]])
 
 

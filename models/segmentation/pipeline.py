@@ -49,7 +49,7 @@ class Segmenter:
     ) -> None:
         """Without a predictor geometry and colour decide alone, and views only tell where the cloud was seen from.
 
-        affinity: the network that scores pairs; without it the overlap of masks and geometry do.
+        affinity: a network that scores pairs; without it the fits of `PairScores` do.
         """
         self.affinity = affinity
         self.predictor = predictor

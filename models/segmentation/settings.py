@@ -26,17 +26,12 @@ class SegmentationSettings:
     depth_margin: float = 0.03  # a point is seen where the depth image is not nearer by more than this,
     depth_share: float = 0.02  # and this share of its depth
     min_pixels: int = 150  # of a super-point that a view must show
-    max_superpoints: int = 256  # prompts a view, the largest
+    max_superpoints: int = 256  # that a view speaks of, the largest,
+    max_prompts: int = 64  # and of these the largest prompt; all masks speak of all of them
     prompts: int = 5  # points a prompt
-    best_margin: float = 0.05  # of SAM's masks, the largest whose predicted IoU is so near to the best
-    min_quality: float = 0.3  # masks with less predicted IoU say nothing
     stale: float = 0.5  # a pose is not believed where a view looks through more than this share of what it should see
 
     # Graph and cut
     near: float = 0.3  # super-points within this distance may be one instance
-    prior: float = 0.05  # what geometry's guess weighs beside views
-    prior_bias: float = 2.0  # logarithm of the odds for two that touch and differ in nothing
-    prior_concave: float = 20.0  # by how much a concave right angle,
-    prior_colour: float = 6.0  # and a difference of 1 in colour lessen it
-    threshold: float = 0.5  # affinity above which two are rather one than not
+    threshold: float = 0.75  # affinity above which two are rather one than not
     min_instance: int = 50  # points; smaller groups are no instance

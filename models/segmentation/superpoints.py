@@ -15,6 +15,7 @@ from perception_models.segmentation.neighbours import Floats, neighbour_edges
 from perception_models.segmentation.settings import SegmentationSettings
 
 Colors = npt.NDArray[np.uint8]
+WHITE = 441.7  # distance from black to white
 
 
 def superpoints(
@@ -44,15 +45,14 @@ def edge_costs(
     points: Floats, normals: Floats, colors: Colors | None, edges: Indices, settings: SegmentationSettings
 ) -> Floats:
     """Cost (E,) of edges (2, E): 1 - cosine of the normals, less where convex, and what colours differ."""
-    one, other = edges
-    turn = normals[other] - normals[one]
+    shades = np.zeros_like(points) if colors is None else colors * np.float32(settings.colour / WHITE)
+    rows = np.hstack([normals, points, shades])  # one look-up an end
+    difference = rows[edges[1]] - rows[edges[0]]
+    turn, step, shade = difference[:, :3], difference[:, 3:6], difference[:, 6:]
     bend = np.einsum("ei,ei->e", turn, turn) / 2
-    opens = np.einsum("ei,ei->e", turn, points[other] - points[one]) > 0
+    opens = np.einsum("ei,ei->e", turn, step) > 0
     cost = settings.bend * bend * np.where(opens, np.float32(settings.convex), np.float32(1))
-    if colors is not None:
-        shades = colors.astype(np.float32)
-        cost += settings.colour / 441.7 * np.linalg.norm(shades[other] - shades[one], axis=1)  # black to white
-    return np.asarray(cost, np.float32)
+    return np.asarray(cost + np.sqrt(np.einsum("ei,ei->e", shade, shade)), np.float32)
 
 
 def without_small(parts: Indices, edges: Indices, min_points: int) -> Indices:

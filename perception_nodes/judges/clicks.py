@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception_models.segmentation.predictor import MaskPredictor
+from perception_nodes.judges import boundaries
 from perception_nodes.judges.segmentation_scenes import Scene
 
 Bools = NDArray[np.bool_]
@@ -152,18 +153,31 @@ def judge(method: Method, target: Target) -> list[float]:
 
 
 def measure(methods: Mapping[str, Callable[[], Method]], scenes: list[Scene]) -> dict[str, dict[str, float]]:
-    """Mean IoU of each method after one click and after three, and the share above one half after one."""
+    """Mean IoU of each method after one click and after three, the share above one half after one, and the F-score of
+    the borders of all that one click each found; Sobel edges have only the last."""
     rows = {}
+    targets = [list(targets_of(scene)) for scene in scenes]
     for name, make in methods.items():
-        method, found = make(), []
-        for scene in scenes:
+        method, found, borders = make(), [], []
+        for scene, wanted in zip(scenes, targets, strict=True):
             method.see(scene)
-            found += [judge(method, target) for target in targets_of(scene)]
+            found += [judge(method, target) for target in wanted]
+            borders.append(_border_counts(method, [target.mask for target in wanted]))
         scores = np.array(found)
         rows[name] = {
             "objects": float(len(scores)),
             "iou_1": float(scores[:, 0].mean()),
             "iou_3": float(scores[:, CLICKS - 1].mean()),
             "above_half_1": float((scores[:, 0] > 0.5).mean()),
+            "border_f": boundaries.f_score(borders),
         }
-    return rows
+    masks = [[target.mask for target in wanted] for wanted in targets]
+    return {**rows, "Sobel edges": {"border_f": boundaries.sobel_score(scenes, masks)}}
+
+
+def _border_counts(method: Method, masks: list[Bools]) -> tuple[int, int, int, int]:
+    """How the borders of a method's answers to one click into each mask agree with those of the masks."""
+    answers = [method.answer([(*deepest(mask), 1)]) for mask in masks]
+    return boundaries.agreement(
+        boundaries.outlines(answers), boundaries.outlines(masks), boundaries.judged_region(masks)
+    )

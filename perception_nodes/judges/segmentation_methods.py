@@ -78,7 +78,7 @@ METHODS = {
     "super-points": Method(None, _alone),
     "geometry, threshold": Method(geometric_affinity, _threshold),
     "geometry, cut": Method(geometric_affinity, _cut),
-    "masks, threshold": Method(lambda graph: graph.overlap, _threshold),
+    "masks, threshold": Method(lambda graph: graph.agreement, _threshold),
     "masks + geometry, threshold": Method(lambda graph: graph.affinity, _threshold),
     "masks + geometry, cut": Method(lambda graph: graph.affinity, _cut),
 }
