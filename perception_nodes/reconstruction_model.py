@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perception_models.reconstruction import CloudMap, OnlineSettings, Reconstructor
+from perception_models.reconstruction.online_settings import POSES
 from perception_nodes.parameters import Parameters, parameter
 
 ENDINGS = (".ply", ".pcd")
@@ -35,6 +36,9 @@ class ReconstructionParameters(Parameters):
     )
     key_angle: float = parameter(0.1, "or after so much turning; 0: every image", unit="rad", low=0.0, high=3.2)
     key_time: float = parameter(2.0, "or after so much time; 0: every image", unit="s", low=0.0, high=3600.0)
+    poses: str = parameter(
+        "features", "by image features on the network's depth, or the network's own", choices=POSES, fixed=True
+    )
     gated: bool = parameter(
         False, "each part of the state takes in as much as it attended to the image: forgets less (TTT3R)", fixed=True
     )
@@ -123,6 +127,6 @@ class ReconstructionModel:
 
 def load_model(p: ReconstructionParameters) -> ReconstructionModel:
     """The reconstructor that the parameters ask for, and an empty map."""
-    settings = OnlineSettings(gated=p.gated, reset_every=p.reset_every)
+    settings = OnlineSettings(poses=p.poses, gated=p.gated, reset_every=p.reset_every)
     reconstructor = Reconstructor.load(p.variant, p.backend, p.threads or None, settings)
     return ReconstructionModel(reconstructor, CloudMap(p.voxel, p.capacity, p.map_confidence, p.map_reach))

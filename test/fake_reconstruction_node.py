@@ -3,7 +3,7 @@
 
 import sys
 
-from reconstruction_support import TrueNetwork, walk
+from reconstruction_support import OWN, TrueNetwork, walk
 
 from perception_models.reconstruction import CloudMap, Reconstructor
 from perception_nodes.reconstruction_model import ReconstructionModel, ReconstructionParameters
@@ -21,7 +21,7 @@ def knowing() -> TrueNetwork:
 
 
 def load_model(_: ReconstructionParameters) -> ReconstructionModel:
-    return ReconstructionModel(Reconstructor(knowing()), CloudMap())
+    return ReconstructionModel(Reconstructor(knowing(), OWN), CloudMap())
 
 
 if __name__ == "__main__":

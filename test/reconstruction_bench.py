@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import rclpy
@@ -10,13 +12,13 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from nav_msgs.msg import Odometry, Path
 from node_support import Bench, context, overrides, wait_for  # noqa: F401
 from rclpy.node import Node
-from reconstruction_support import CAMERA, TrueNetwork, walk
+from reconstruction_support import CAMERA, OWN, TrueNetwork, walk
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_srvs.srv import Trigger
 
 from perception_models.geometry import se3
 from perception_models.geometry.cameras import RgbdFrame
-from perception_models.reconstruction import CloudMap, OnlineSettings, Reconstructor
+from perception_models.reconstruction import CloudMap, Reconstructor
 from perception_nodes.executors import BackgroundExecutor
 from perception_nodes.images import encode_image
 from perception_nodes.reconstruction_model import ReconstructionModel, ReconstructionParameters
@@ -135,7 +137,7 @@ def start_fixture(context, network):  # noqa: F811
     running = []
 
     def make_model(p: ReconstructionParameters) -> ReconstructionModel:
-        settings = OnlineSettings(gated=p.gated, reset_every=p.reset_every, known_after=2, scale_step=0.03)
+        settings = replace(OWN, gated=p.gated, reset_every=p.reset_every, known_after=2, scale_step=0.03)
         reconstructor = Reconstructor(network, settings)
         return ReconstructionModel(reconstructor, CloudMap(p.voxel, p.capacity, p.map_confidence, p.map_reach))
 

@@ -12,9 +12,11 @@ from perception_models.geometry import se3
 from perception_models.geometry.cameras import RgbdFrame, rays
 from perception_models.reconstruction.backend import Answer, State
 from perception_models.reconstruction.input import CanonicalCamera
+from perception_models.reconstruction.online_settings import OnlineSettings
 from perception_models.runtime import EngineInfo
 
 CAMERA = CanonicalCamera(112, 80, 95.0)
+OWN = OnlineSettings(poses="network")  # of what is painted too smooth to have features
 RADIUS = 3.0  # m
 SURE, LOST = 5.0, 1.05  # confidence in a place that the state knows, and in another
 
@@ -34,10 +36,10 @@ def seen_from(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return far * local, pose[:3, 3] + far * directions
 
 
-def frame(pose: np.ndarray, place: int = 0) -> RgbdFrame:
-    """What a camera sees in a ball; `place` is another paint."""
+def frame(pose: np.ndarray, place: int = 0, detail: float = 4.0) -> RgbdFrame:
+    """What a camera sees in a ball; `place` is another paint, `detail` (rad/m) how fine it is."""
     local, world = seen_from(pose)
-    waves = np.random.default_rng(place).normal(0, 4, (3, 6, 3))
+    waves = np.random.default_rng(place).normal(0, detail, (3, 6, 3))
     shades = [sum(np.sin(world @ wave + k) for k, wave in enumerate(channel)) for channel in waves]
     rgb = np.clip(128 + 35 * np.stack(shades, -1), 0, 255).astype(np.uint8)
     return RgbdFrame(rgb, local[..., 2].astype(np.float32), CAMERA.matrix, pose)
@@ -64,10 +66,10 @@ class TrueNetwork:
         self.broken = self.closed = False
         self.gated: list[bool] = []
 
-    def frames(self, poses: Sequence[np.ndarray], place: int = 0) -> Iterator[RgbdFrame]:
+    def frames(self, poses: Sequence[np.ndarray], place: int = 0, detail: float = 4.0) -> Iterator[RgbdFrame]:
         """Images that it knows."""
         for pose in poses:
-            one = frame(pose, place)
+            one = frame(pose, place, detail)
             self._known[one.rgb.tobytes()] = pose, place
             yield one
 

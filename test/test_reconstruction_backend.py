@@ -103,7 +103,7 @@ def test_rays_are_those_of_the_pixels_in_the_first_cameras_frame() -> None:
 
 
 def test_a_reconstructor_of_any_engine_never_says_what_is_no_number(folder) -> None:
-    with_all = OnlineSettings(gated=True, reset_every=2)
+    with_all = OnlineSettings(poses="network", gated=True, reset_every=2)
     reconstructor = Reconstructor(EngineNetwork.load(folder, "onnxruntime", threads=1), with_all)
     rng = np.random.default_rng(0)
     for _ in range(6):

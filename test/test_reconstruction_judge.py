@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -14,8 +15,9 @@ pytest.importorskip("rclpy", reason="rclpy is not installed")
 pytest.importorskip("vision_msgs", reason="vision_msgs is not generated")
 
 from fake_reconstruction_node import IMAGES, knowing
-from reconstruction_support import frame, walk
+from reconstruction_support import OWN, frame, walk
 
+from perception_models.reconstruction import Reconstructor
 from perception_nodes import cli
 from perception_nodes.bags import BagWriter
 from perception_nodes.judges import reconstruction
@@ -38,6 +40,7 @@ def write_bag(path: Path, with_poses: bool = True) -> Path:
 @pytest.fixture(autouse=True)
 def true_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconstruction.EngineNetwork, "load", lambda *_: knowing())
+    monkeypatch.setattr(reconstruction, "Reconstructor", functools.partial(Reconstructor, settings=OWN))
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
     monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", TRANSPORT)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
@@ -69,14 +72,14 @@ def test_a_replay_s_poses_are_judged_as_those_in_process(tmp_path: Path) -> None
 
 
 def test_poses_of_a_world_that_began_later_count_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    update = reconstruction.Reconstructor.update
+    update = Reconstructor.update
 
     def restarted(self, rgb, matrix):
         view = update(self, rgb, matrix)
         late = self._stream.chunk.images > IMAGES // 2
         return dataclasses.replace(view, world=int(late), pose=np.eye(4) if late else view.pose)
 
-    monkeypatch.setattr(reconstruction.Reconstructor, "update", restarted)
+    monkeypatch.setattr(Reconstructor, "update", restarted)
     figures = judged("evaluate", write_bag(tmp_path / "ball.mcap"), tmp_path / "a")
     assert figures["worlds"] == 2 and figures["valid"] == 0.5 and figures["ate_metric_percent"] < 0.1
 

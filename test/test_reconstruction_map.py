@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from reconstruction_support import TrueNetwork, walk
+from reconstruction_support import OWN, TrueNetwork, walk
 
 from perception_models.geometry.cloud_file import write_cloud
 from perception_models.reconstruction import CloudMap, Reconstructor, View
@@ -17,7 +17,7 @@ from perception_models.registration.cloud_files import read_cloud
 @pytest.fixture(scope="module")
 def views() -> list[View]:
     network = TrueNetwork()
-    reconstructor = Reconstructor(network)
+    reconstructor = Reconstructor(network, OWN)
     return [reconstructor.update(one.rgb, one.camera_matrix) for one in network.frames(walk(6))]
 
 

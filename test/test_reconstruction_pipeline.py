@@ -4,19 +4,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from reconstruction_support import CAMERA, TrueNetwork, frame, seen_from, walk
+from reconstruction_support import CAMERA, OWN, TrueNetwork, frame, seen_from, walk
 
 from perception_models.geometry import se3
 from perception_models.reconstruction import OnlineSettings, Reconstructor, View
 
-QUICK = OnlineSettings(known_after=2)
+QUICK = replace(OWN, known_after=2)
 
 
-def views_of(network: TrueNetwork, settings: OnlineSettings | None = None, count: int = 12, **more) -> list[View]:
+def views_of(network: TrueNetwork, settings: OnlineSettings = OWN, count: int = 12, **more) -> list[View]:
     reconstructor = Reconstructor(network, settings)
     return [reconstructor.update(one.rgb, one.camera_matrix, **more) for one in network.frames(walk(count))]
 
@@ -47,14 +47,14 @@ def test_without_a_camera_matrix_the_focal_length_is_found_in_the_points() -> No
     network = TrueNetwork()
     (one,) = network.frames(walk(1))
 
-    view = Reconstructor(network).update(one.rgb)
+    view = Reconstructor(network, OWN).update(one.rgb)
 
     np.testing.assert_allclose(view.camera_matrix, CAMERA.matrix, rtol=1e-3)
 
 
 @pytest.mark.parametrize("every", [1, 4, 5])
 def test_chunks_whose_units_differ_are_put_together_to_one_world(every: int) -> None:
-    views = views_of(TrueNetwork(units=(1.0, 0.5, 2.0, 1.5)), OnlineSettings(reset_every=every))
+    views = views_of(TrueNetwork(units=(1.0, 0.5, 2.0, 1.5)), replace(OWN, reset_every=every))
 
     check_world(views, walk(12), atol=1e-3)
     begun = [number for number, view in enumerate(views) if view.reset]
@@ -65,7 +65,7 @@ def test_chunks_whose_units_differ_are_put_together_to_one_world(every: int) -> 
 def test_a_query_shows_an_unseen_view_and_leaves_the_state() -> None:
     network = TrueNetwork(units=(0.5,))
     poses = walk(6)
-    reconstructor = Reconstructor(network)
+    reconstructor = Reconstructor(network, OWN)
     frames = list(network.frames(poses))
     for one in frames[:4]:
         reconstructor.update(one.rgb, one.camera_matrix, depth=one.depth)
@@ -84,7 +84,7 @@ def test_a_query_shows_an_unseen_view_and_leaves_the_state() -> None:
 
 def test_a_query_needs_an_image_before_it_and_a_pose() -> None:
     network = TrueNetwork()
-    reconstructor = Reconstructor(network)
+    reconstructor = Reconstructor(network, OWN)
     with pytest.raises(RuntimeError, match="no image"):
         reconstructor.query(np.eye(4))
     (one,) = network.frames(walk(1))
@@ -99,7 +99,7 @@ def test_a_query_needs_an_image_before_it_and_a_pose() -> None:
 def test_the_gate_is_asked_for_where_the_settings_say_so() -> None:
     plain, gated = TrueNetwork(), TrueNetwork()
     views_of(plain, count=3)
-    views_of(gated, OnlineSettings(gated=True), count=3)
+    views_of(gated, replace(OWN, gated=True), count=3)
 
     assert not any(plain.gated) and all(gated.gated)
 
@@ -120,7 +120,7 @@ def blank(value: int) -> np.ndarray:
 )
 def test_what_is_no_view_of_anything_does_not_enter_the_state(image: np.ndarray, words: str) -> None:
     network = TrueNetwork()
-    reconstructor = Reconstructor(network)
+    reconstructor = Reconstructor(network, OWN)
     frames = list(network.frames(walk(5)))
     reconstructor.update(frames[0].rgb, frames[0].camera_matrix)
     before = reconstructor._stream.chunk
@@ -140,14 +140,14 @@ def test_a_matrix_of_no_camera_gives_a_view_without_result(matrix: np.ndarray) -
     network = TrueNetwork()
     (one,) = network.frames(walk(1))
 
-    view = Reconstructor(network).update(one.rgb, matrix)
+    view = Reconstructor(network, OWN).update(one.rgb, matrix)
 
     assert not view.valid and "camera matrix" in view.reason
 
 
 def test_a_stream_that_stands_still_is_told_and_goes_on_afterwards() -> None:
     network = TrueNetwork()
-    reconstructor = Reconstructor(network)
+    reconstructor = Reconstructor(network, OWN)
     frames = list(network.frames(walk(4)))
     views = [reconstructor.update(frames[k].rgb, frames[k].camera_matrix) for k in (0, 1, 1, 1, 2)]
 
@@ -158,7 +158,7 @@ def test_a_stream_that_stands_still_is_told_and_goes_on_afterwards() -> None:
 
 def test_images_of_another_size_begin_a_new_world_with_the_reason() -> None:
     network = TrueNetwork()
-    reconstructor = Reconstructor(network)
+    reconstructor = Reconstructor(network, OWN)
     frames = list(network.frames(walk(4)))
     for one in frames[:2]:
         reconstructor.update(one.rgb, one.camera_matrix)
@@ -196,7 +196,7 @@ def test_images_that_differ_much_are_no_jump_while_the_network_knows_the_place()
 
 def test_answers_that_are_no_numbers_are_dropped_and_in_the_end_the_state_with_them() -> None:
     network = TrueNetwork()
-    reconstructor = Reconstructor(network, OnlineSettings(failures=3))
+    reconstructor = Reconstructor(network, replace(OWN, failures=3))
     frames = list(network.frames(walk(8)))
     reconstructor.update(frames[0].rgb, frames[0].camera_matrix)
     network.broken = True
@@ -212,7 +212,7 @@ def test_answers_that_are_no_numbers_are_dropped_and_in_the_end_the_state_with_t
 
 def test_no_view_ever_holds_a_number_that_is_none() -> None:
     network = TrueNetwork()
-    reconstructor = Reconstructor(network)
+    reconstructor = Reconstructor(network, OWN)
     for number, one in enumerate(network.frames(walk(6))):
         network.broken = number % 2 == 1
         view = reconstructor.update(one.rgb, one.camera_matrix)
@@ -225,7 +225,7 @@ def test_no_view_ever_holds_a_number_that_is_none() -> None:
 
 def test_measured_depth_gives_the_world_its_size() -> None:
     network = TrueNetwork(units=(0.4,))
-    reconstructor = Reconstructor(network)
+    reconstructor = Reconstructor(network, OWN)
     rng = np.random.default_rng(0)
     for one in network.frames(walk(8)):
         sparse = np.where(rng.random(one.depth.shape) < 0.2, one.depth, np.nan).astype(np.float32)
@@ -238,7 +238,7 @@ def test_measured_depth_gives_the_world_its_size() -> None:
 
 def test_odometry_gives_the_world_its_size_and_nothing_jumps_when_it_does() -> None:
     network = TrueNetwork(units=(0.25,))
-    reconstructor = Reconstructor(network, OnlineSettings(scale_step=0.12))
+    reconstructor = Reconstructor(network, replace(OWN, scale_step=0.12))
     odom = se3.from_yaw_pitch_roll(1.0, 0.2, 0.1, [7, 8, 9])
     views = [
         reconstructor.update(one.rgb, one.camera_matrix, odometry=odom @ one.pose) for one in network.frames(walk(10))
@@ -252,7 +252,7 @@ def test_odometry_gives_the_world_its_size_and_nothing_jumps_when_it_does() -> N
 
 def test_malformed_depth_and_odometry_tell_nothing() -> None:
     network = TrueNetwork(units=(0.5,))
-    reconstructor = Reconstructor(network)
+    reconstructor = Reconstructor(network, OWN)
     first, second, third = network.frames(walk(3))
     assert reconstructor.update(first.rgb, first.camera_matrix, depth=np.ones((3, 3), np.float32)).scale == 1.0
     assert reconstructor.update(second.rgb, second.camera_matrix, depth=np.zeros((80, 112), np.float32)).scale == 1.0
@@ -261,7 +261,7 @@ def test_malformed_depth_and_odometry_tell_nothing() -> None:
 
 def test_a_reset_begins_a_new_world_with_the_reason_given() -> None:
     network = TrueNetwork()
-    reconstructor = Reconstructor(network)
+    reconstructor = Reconstructor(network, OWN)
     first, second = network.frames(walk(2))
     reconstructor.update(first.rgb, first.camera_matrix)
     reconstructor.reset("the operator wished it")
@@ -280,7 +280,7 @@ def test_images_that_are_not_kept_are_answered_and_leave_the_state() -> None:
         asked.append(pose)
         return False
 
-    reconstructor = Reconstructor(network)
+    reconstructor = Reconstructor(network, OWN)
     views = [reconstructor.update(one.rgb, one.camera_matrix, keep=never) for one in network.frames(walk(5))]
 
     check_world(views, walk(5))
@@ -291,7 +291,7 @@ def test_images_that_are_not_kept_are_answered_and_leave_the_state() -> None:
 
 def test_images_that_shall_not_be_kept_are_answered_and_leave_the_state() -> None:
     network = TrueNetwork()
-    reconstructor = Reconstructor(network, OnlineSettings(reset_every=3))
+    reconstructor = Reconstructor(network, replace(OWN, reset_every=3))
     asked: list[np.ndarray] = []
 
     def keep(pose: np.ndarray) -> bool:

@@ -43,7 +43,8 @@ class Listener:
 def calibrate(network: ReconstructionNetwork, tours: Tours, sequences: int, seed: int = 0) -> dict[str, float]:
     """Fit both confidences on sequences of tours -> for each the cost before and after, without that of the points."""
     network.eval()
-    heads = {"own": network.downstream_head.dpt_self, "world": network.downstream_head.dpt_cross}
+    names = {"own": "dpt_self", "world": "dpt_cross"}
+    heads = {name: network.downstream_head.get_submodule(head) for name, head in names.items()}
     listeners = {name: Listener(head) for name, head in heads.items()}
     rng, rows = np.random.default_rng(seed), {name: list[tuple[Tensor, Tensor]]() for name in heads}
     torch.manual_seed(seed)
@@ -53,7 +54,7 @@ def calibrate(network: ReconstructionNetwork, tours: Tours, sequences: int, seed
         for name, listener in listeners.items():
             heard = listener.heard.permute(0, 2, 3, 1)[valid][picked].float()
             rows[name].append((heard, errors[name][valid][picked]))
-    figures = {}
+    figures = dict[str, float]()
     for name, listener in listeners.items():
         heard, error = (torch.cat(parts) for parts in zip(*rows[name], strict=True))
         figures |= {f"{name}_{key}": value for key, value in fit(listener.layer, heard, error).items()}

@@ -100,11 +100,14 @@ class Watch:
 
     def jumped(self, image: NetworkInput, confidence: float) -> bool:
         """Whether an image, at which the network has a confidence from 1, is of another place."""
+        return self.unlike(image) and self._confidence.undercut(confidence - 1, self._settings.confidence_drop)
+
+    def unlike(self, image: NetworkInput) -> bool:
+        """Whether an image is less like the last one than is usual."""
         if self._sketch is None:
             return False
         like = likeness(self._sketch, sketch(image.rgb))
-        unlike = like < self._settings.likeness and self._likeness.undercut(like, self._settings.likeness_drop)
-        return unlike and self._confidence.undercut(confidence - 1, self._settings.confidence_drop)
+        return like < self._settings.likeness and self._likeness.undercut(like, self._settings.likeness_drop)
 
     def accept(self, image: NetworkInput, confidence: float) -> None:
         """What the next image is compared with."""

@@ -79,6 +79,12 @@ class Layout:
         resized = cv2.resize(known, self.resized, interpolation=cv2.INTER_NEAREST_EXACT)
         return np.asarray(self._placed(resized, 0), np.float32)
 
+    def enlarged(self, factor: int) -> Layout:
+        """Of a camera that sees the same on `factor` times as many rows and columns."""
+        camera = CanonicalCamera(factor * self.camera.width, factor * self.camera.height, factor * self.camera.focal)
+        (columns, rows), (x, y) = self.resized, self.corner
+        return Layout(camera, self.size, (factor * columns, factor * rows), (factor * x, factor * y))
+
     @property
     def mask(self) -> Bools:
         """Pixels (H, W) that show the image."""
@@ -106,12 +112,18 @@ def _pair(values: NDArray[np.floating]) -> tuple[int, int]:
 @dataclass(frozen=True)
 class NetworkInput:
     """One image (H, W, 3) uint8 of the network's size, the pixels (H, W) that show it, its camera matrix (3, 3), None
-    where it is not known, and how it came about."""
+    where it is not known, how it came about, and of which image (h, w, 3)."""
 
     rgb: Rgb
     mask: Bools
     camera_matrix: Matrix | None
     layout: Layout
+    source: Rgb
+
+    def enlarged(self, factor: int) -> Rgb:
+        """The image with `factor` times as many rows and columns, finer where the source is; its camera matrix is that
+        of `resize_matrix`."""
+        return self.layout.enlarged(factor).image(self.source)
 
     @property
     def tensor(self) -> Floats:
@@ -127,7 +139,7 @@ def prepare(rgb: Rgb, camera_matrix: Matrix | None, camera: CanonicalCamera) -> 
         raise ValueError(f"an image is (H, W, 3) uint8 RGB, got {kind}")
     layout = Layout.of((rgb.shape[1], rgb.shape[0]), camera_matrix, camera)
     matrix = None if camera_matrix is None else layout.matrix(camera_matrix)
-    return NetworkInput(layout.image(rgb), layout.mask, matrix, layout)
+    return NetworkInput(layout.image(rgb), layout.mask, matrix, layout, rgb)
 
 
 def _check_view(camera_matrix: Matrix, size: tuple[int, int]) -> None:

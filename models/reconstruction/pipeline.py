@@ -23,12 +23,11 @@ from perception_models.reconstruction.input import NetworkInput, prepare
 from perception_models.reconstruction.online_settings import OnlineSettings
 from perception_models.reconstruction.placement import Placement
 from perception_models.reconstruction.scale import ScaleFilter
-from perception_models.reconstruction.stream import Keep, Sight, Stream
+from perception_models.reconstruction.stream import NO_ANSWER, Keep, Sight, Stream
 from perception_models.reconstruction.view import View, no_view
 from perception_models.runtime import EngineInfo
 
 WEIGHTS = Path(__file__).parent / "weights"
-NO_ANSWER = "the network answers no numbers, or sees nothing in front of the camera"
 
 
 def weights_folder(variant: str) -> Path:
@@ -89,8 +88,8 @@ class Reconstructor:
             return self._nothing(image)
         with self._timed("inference"):
             sight = self._stream.look(image, keep)
-        if sight is None:
-            return self._nothing(NO_ANSWER)
+        if isinstance(sight, str):
+            return self._nothing(sight)
         with self._timed("postprocess"):
             return self._view(image, sight, depth, odometry)
 
@@ -98,8 +97,11 @@ class Reconstructor:
         """What the state expects at a pose (4, 4), camera -> world, that no image showed; `camera_matrix` (3, 3) of
         views of the network's size (`size`), None: the canonical one. The state stays as it is.
 
-        Raises RuntimeError before the first image, ValueError for a pose or a matrix that is none.
+        Raises RuntimeError before the first image, and where poses are of features: the state then lies in a frame of
+        its own, of which no pose is known; ValueError for a pose or a matrix that is none.
         """
+        if self.settings.poses != "network":
+            raise RuntimeError(f"poses are of {self.settings.poses}: the network's state does not share their world")
         chunk, camera = self._stream.chunk, self._network.camera
         if chunk is None:
             raise RuntimeError("no image was taken in yet: there is nothing to ask for")

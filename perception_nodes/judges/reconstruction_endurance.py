@@ -27,10 +27,12 @@ def there_and_back(count: int, images: int) -> Iterator[int]:
         yield place if place < count else 2 * count - 2 - place
 
 
-def endure(network: Network, frames: Sequence[RgbdFrame], images: int) -> dict[str, float]:
+def endure(
+    network: Network, frames: Sequence[RgbdFrame], images: int, settings: OnlineSettings | None = None
+) -> dict[str, float]:
     """Take in `images` of frames, there and back, with a map beside: resident memory in MB at the start and at the end,
     its growth in percent, milliseconds an image, and what went wrong."""
-    reconstructor, cloud_map = Reconstructor(network, OnlineSettings()), CloudMap()
+    reconstructor, cloud_map = Reconstructor(network, settings), CloudMap()
     memory, spent, invalid, worlds = list[float](), list[float](), 0, 0
     for number in there_and_back(len(frames), images):
         view = reconstructor.update(frames[number].rgb, frames[number].camera_matrix)

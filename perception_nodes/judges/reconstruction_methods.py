@@ -22,11 +22,12 @@ NOWHERE = np.full((4, 4), np.nan)
 
 
 class Way(NamedTuple):
-    """How the network is run: each image on its own; with TTT3R's gate; with scheduled resets."""
+    """How the network is run: each image on its own; with TTT3R's gate; with scheduled resets; whose poses count."""
 
     alone: bool = False
     gated: bool = False
     scheduled: bool = False
+    poses: str = "network"
 
 
 WAYS = {
@@ -35,6 +36,8 @@ WAYS = {
     "state + gate": Way(gated=True),
     "state + resets": Way(scheduled=True),
     "state + gate + resets": Way(gated=True, scheduled=True),
+    "single images, poses by features": Way(alone=True, poses="features"),
+    "state, poses by features": Way(poses="features"),
 }
 CONSTANT, MEAN_MAP = "best constant", "mean depth map"
 METHODS = (CONSTANT, MEAN_MAP, *WAYS)
@@ -96,10 +99,12 @@ class Contest:
         return replace(_unmoved(everywhere, len(frames)), metric=False)
 
     def _seen(self, way: Way, frames: Sequence[RgbdFrame]) -> Found:
-        found, every = Found(), self.reset_every if way.scheduled else 0
-        reconstructor = Reconstructor(self.network, OnlineSettings(gated=way.gated, reset_every=every))
+        found, joined = Found(), way.poses != "network"
+        every = self.reset_every if way.scheduled else int(way.alone and joined)
+        settings = OnlineSettings(poses=way.poses, gated=way.gated, reset_every=every)
+        reconstructor = Reconstructor(self.network, settings)
         for frame in frames:
-            if way.alone:
+            if way.alone and not joined:
                 reconstructor.reset()
             began = perf_counter()
             view = reconstructor.update(frame.rgb, frame.camera_matrix)
