@@ -58,7 +58,7 @@ class ReconstructionParameters(Parameters):
         low=1.0, high=1000.0,
     )  # fmt: skip
     map_confidence: float = parameter(
-        2.0, "pixels of which it is less sure do not enter the map", low=1.0, high=1000.0, fixed=True
+        1.75, "pixels of which it is less sure do not enter the map", low=1.0, high=1000.0, fixed=True
     )
     map_reach: float = parameter(
         8.0, "what is farther from the camera does not enter the map", unit="m", low=0.1, high=1000.0, fixed=True
