@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,6 +65,21 @@ def filled(network: N, name: str, state: Mapping[str, Tensor], file: Path) -> N:
 def fitting(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> int:
     """How many entries of `expected` are in `given` with the same shape."""
     return sum(key in given and given[key].shape == value.shape for key, value in expected.items())
+
+
+def best_fit(names: Iterable[str], score: Callable[[str], float], kind: str = "networks") -> str:
+    """The one of `names` with the highest score; raises BadWeights where none has any."""
+    fits = {name: score(name) for name in names}
+    best = max(fits, key=lambda name: fits[name])
+    if fits[best] == 0:
+        raise BadWeights(f"these weights belong to none of the {kind} {', '.join(fits)}")
+    return best
+
+
+def empty_state(build: Callable[[], nn.Module]) -> dict[str, Tensor]:
+    """Names and shapes of a network's state, without the memory and the time that its weights would take."""
+    with torch.device("meta"):
+        return dict(build().state_dict())
 
 
 def _load_safely(file: Path) -> Any:

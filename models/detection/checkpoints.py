@@ -5,17 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
-import torch
 from torch import Tensor
 
-from perception_models.checkpoint_files import filled, fitting, read_state
+from perception_models.checkpoint_files import best_fit, empty_state, filled, fitting, read_state
 from perception_models.detection.official import OfficialDetector, build_official
 from perception_models.detection.official_export import export_official
 from perception_models.detection.official_preprocess import OFFICIAL
 from perception_models.geometry.pillars import Floats
-from perception_models.runtime import BadWeights
 from perception_models.simulation.drive import simulate_drive
 
 # Entries that are no weights of the network built here: a training counter, and the nuScenes model's TransFusion head.
@@ -47,11 +44,7 @@ def import_weights(file: Path, out_dir: Path) -> Path:
 
 def recognise(state: Mapping[str, Tensor]) -> str:
     """The official detector whose names and shapes the most entries fit."""
-    fits = {name: _fitting(name, state) for name in OFFICIAL}
-    best = max(fits, key=lambda name: fits[name])
-    if fits[best] == 0:
-        raise BadWeights(f"these weights belong to none of the detectors {', '.join(OFFICIAL)}")
-    return best
+    return best_fit(OFFICIAL, lambda name: fitting(empty_state(lambda: build_official(name)), state), "detectors")
 
 
 def _example_scan() -> Floats:
@@ -63,9 +56,3 @@ def _example_scan() -> Floats:
 def _filled(name: str, state: Mapping[str, Tensor], file: Path) -> OfficialDetector:
     weights = {key: value for key, value in state.items() if not key.startswith(NOT_BUILT[name])}
     return filled(build_official(name), name, weights, file)
-
-
-def _fitting(name: str, state: Mapping[str, Tensor]) -> int:
-    with torch.device("meta"):
-        expected = cast(dict[str, Tensor], build_official(name).state_dict())
-    return fitting(expected, state)

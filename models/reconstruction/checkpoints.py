@@ -10,11 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from perception_models.checkpoint_files import filled, fitting, read_state
+from perception_models.checkpoint_files import best_fit, empty_state, filled, fitting, read_state
 from perception_models.reconstruction.export import export
 from perception_models.reconstruction.network import ReconstructionNetwork
 from perception_models.reconstruction.settings import OFFICIAL
-from perception_models.runtime import BadWeights
 
 FRAMES = 3  # of the check after the export: at full size a frame takes a minute on a CPU
 HEADS = "downstream_head."
@@ -56,11 +55,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 def recognise(state: Mapping[str, Tensor]) -> str:
     """The network whose heads the most entries fit; all else is the same in all."""
-    fits = {name: fitting(_heads_state(name), state) for name in OFFICIAL}
-    best = max(fits, key=lambda name: fits[name])
-    if fits[best] == 0:
-        raise BadWeights(f"these weights belong to none of the networks {', '.join(OFFICIAL)}")
-    return best
+    return best_fit(OFFICIAL, lambda name: fitting(_heads_state(name), state))
 
 
 def _filled(name: str, state: Mapping[str, Tensor], file: Path) -> ReconstructionNetwork:
@@ -68,6 +63,5 @@ def _filled(name: str, state: Mapping[str, Tensor], file: Path) -> Reconstructio
 
 
 def _heads_state(name: str) -> Mapping[str, Tensor]:
-    with torch.device("meta"):
-        state = ReconstructionNetwork(OFFICIAL[name]).state_dict()
+    state = empty_state(lambda: ReconstructionNetwork(OFFICIAL[name]))
     return {key: value for key, value in state.items() if key.startswith(HEADS)}

@@ -5,16 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
-import torch
 from torch import Tensor
 
-from perception_models.checkpoint_files import filled, fitting, read_state
+from perception_models.checkpoint_files import best_fit, empty_state, filled, fitting, read_state
 from perception_models.registration.geotransformer import GeoTransformer
 from perception_models.registration.geotransformer_settings import PUBLISHED
 from perception_models.registration.official_export import export_geotransformer
-from perception_models.runtime import BadWeights
 
 
 def import_checkpoint(file: Path, name: str) -> GeoTransformer:
@@ -39,11 +36,7 @@ def import_weights(file: Path, out_dir: Path) -> Path:
 
 def recognise(state: Mapping[str, Tensor]) -> str:
     """The network whose names and shapes the largest share of the entries fits."""
-    fits = {name: _share(_empty_state(name), state) for name in PUBLISHED}
-    best = max(fits, key=lambda name: fits[name])
-    if fits[best] == 0:
-        raise BadWeights(f"these weights belong to none of the networks {', '.join(PUBLISHED)}")
-    return best
+    return best_fit(PUBLISHED, lambda name: _share(empty_state(lambda: GeoTransformer(PUBLISHED[name])), state))
 
 
 def _share(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> float:
@@ -53,8 +46,3 @@ def _share(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> float
 
 def _filled(name: str, state: Mapping[str, Tensor], file: Path) -> GeoTransformer:
     return filled(GeoTransformer(PUBLISHED[name]), name, state, file)
-
-
-def _empty_state(name: str) -> Mapping[str, Tensor]:
-    with torch.device("meta"):
-        return cast(Mapping[str, Tensor], GeoTransformer(PUBLISHED[name]).state_dict())

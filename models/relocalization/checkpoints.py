@@ -6,16 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from perception_models.checkpoint_files import filled, fitting, read_state
+from perception_models.checkpoint_files import best_fit, empty_state, filled, fitting, read_state
 from perception_models.relocalization.pl2map import Pl2Map
 from perception_models.relocalization.pl2map_export import export_pl2map, export_superpoint
 from perception_models.relocalization.superpoint_network import SuperPoint
-from perception_models.runtime import BadWeights
 
 
 @dataclass(frozen=True)
@@ -51,17 +49,8 @@ def import_weights(file: Path, out_dir: Path) -> Path:
 
 def recognise(state: Mapping[str, Tensor]) -> str:
     """The network whose names and shapes the most entries fit."""
-    fits = {name: fitting(_empty_state(name), state) for name in LAYOUTS}
-    best = max(fits, key=lambda name: fits[name])
-    if fits[best] == 0:
-        raise BadWeights(f"these weights belong to none of the networks {', '.join(LAYOUTS)}")
-    return best
+    return best_fit(LAYOUTS, lambda name: fitting(empty_state(LAYOUTS[name].build), state))
 
 
 def _filled(name: str, state: Mapping[str, Tensor], file: Path) -> nn.Module:
     return filled(LAYOUTS[name].build(), name, state, file)
-
-
-def _empty_state(name: str) -> Mapping[str, Tensor]:
-    with torch.device("meta"):
-        return cast(Mapping[str, Tensor], LAYOUTS[name].build().state_dict())

@@ -5,13 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
-import torch
 from torch import Tensor
 
-from perception_models.checkpoint_files import filled, fitting, read_state
-from perception_models.runtime import BadWeights
+from perception_models.checkpoint_files import best_fit, empty_state, filled, fitting, read_state
 from perception_models.segmentation.sam import Sam
 from perception_models.segmentation.sam_export import export_sam
 from perception_models.segmentation.sam_settings import PUBLISHED
@@ -39,11 +36,7 @@ def import_weights(file: Path, out_dir: Path) -> Path:
 
 def recognise(state: Mapping[str, Tensor]) -> str:
     """The network whose image encoder the most entries fit; prompts and decoder are the same in all."""
-    fits = {name: fitting(_encoder_state(name), state) for name in PUBLISHED}
-    best = max(fits, key=lambda name: fits[name])
-    if fits[best] == 0:
-        raise BadWeights(f"these weights belong to none of the networks {', '.join(PUBLISHED)}")
-    return best
+    return best_fit(PUBLISHED, lambda name: fitting(_encoder_state(name), state))
 
 
 def _filled(name: str, state: Mapping[str, Tensor], file: Path) -> Sam:
@@ -51,6 +44,5 @@ def _filled(name: str, state: Mapping[str, Tensor], file: Path) -> Sam:
 
 
 def _encoder_state(name: str) -> Mapping[str, Tensor]:
-    with torch.device("meta"):
-        state = cast(Mapping[str, Tensor], Sam(PUBLISHED[name]).state_dict())
+    state = empty_state(lambda: Sam(PUBLISHED[name]))
     return {key: value for key, value in state.items() if key.startswith("image_encoder.")}

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
-from perception_models.checkpoint_files import filled, fitting, read_state
+from perception_models.checkpoint_files import best_fit, empty_state, filled, fitting, read_state
 from perception_models.onnx_export import Tensors, export_checked
-from perception_models.runtime import BadWeights
 from perception_models.runtime.describe import describe_model
 from perception_models.tracking import m2track, p2b
 
@@ -48,11 +46,7 @@ def import_weights(file: Path, out_dir: Path) -> Path:
 
 def recognise(state: Mapping[str, Tensor]) -> str:
     """The tracker whose names and shapes the most entries fit."""
-    fits = {name: fitting(_empty_state(name), state) for name in PUBLISHED}
-    best = max(fits, key=lambda name: fits[name])
-    if fits[best] == 0:
-        raise BadWeights(f"these weights belong to none of the trackers {', '.join(PUBLISHED)}")
-    return best
+    return best_fit(PUBLISHED, lambda name: fitting(empty_state(PUBLISHED[name]), state), "trackers")
 
 
 def export_published(network: nn.Module, name: str, folder: Path) -> Path:
@@ -91,8 +85,3 @@ def example(name: str) -> Tensors:
 
 def _filled(name: str, state: Mapping[str, Tensor], file: Path) -> nn.Module:
     return filled(PUBLISHED[name](), name, state, file)
-
-
-def _empty_state(name: str) -> Mapping[str, Tensor]:
-    with torch.device("meta"):
-        return cast(Mapping[str, Tensor], PUBLISHED[name]().state_dict())
